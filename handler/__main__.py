@@ -1,0 +1,187 @@
+"""Puts the worker together and runs it: settings, log, ComfyUI, weights, RunPod's loop."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from handler.bucket import Bucket
+from handler.comfy_client import ComfyClient
+from handler.comfy_process import ComfyPaths, ComfyProcess, comfy_argv
+from handler.delivery import AnswerLimits, Deliverer
+from handler.endpoint import Endpoint
+from handler.errors import WorkerError
+from handler.gpu import has_gpu
+from handler.images import ImageLimits
+from handler.logs import configure, get_logger
+from handler.models_lock import check_model, find_models, read_models_lock
+from handler.orphans import end_forks_with_worker
+from handler.run_dir import open_run_dir
+from handler.runner import Runner
+from handler.settings import (
+    PROJECT_DIR,
+    Settings,
+    child_environment,
+    read_settings,
+    secret_values,
+    set_sdk_defaults,
+    unknown_variables,
+)
+from handler.supervisor import Supervisor
+
+log = get_logger()
+
+
+def main() -> int:
+    """The exit code: 0 after an ordered end, 1 when the worker can't start or the job failed."""
+    arguments = _parse_arguments()
+    configure("INFO", secret_values())
+    try:
+        settings = read_settings()
+        configure(settings.worker_log_level, secret_values())
+        for name, near in unknown_variables().items():
+            log.warning("unknown setting", name=name, nearest=near)
+        if settings.is_local and not (arguments.test_input or arguments.rp_serve_api):
+            _check_has_test_input()
+        _run(settings)
+    except WorkerError as error:
+        log.error("worker ends", code=error.code, message=error.message, details=error.details)
+        return 1
+    return 0
+
+
+def _run(settings: Settings) -> None:
+    _leave_on_sigterm()
+    end_forks_with_worker()
+    set_sdk_defaults()
+    with (
+        open_run_dir(
+            settings.worker_run_dir, settings.worker_models_dir, settings.comfy_dir
+        ) as paths,
+        _supervised(settings, paths) as supervisor,
+    ):
+        # The SDK takes a second to import: ComfyUI boots meanwhile.
+        from handler.serverless import serve
+
+        _check_models(settings)
+        endpoint = Endpoint(
+            _make_runner(settings, paths, supervisor), _image_limits(settings),
+            settings.worker_save_dir,
+        )  # fmt: skip
+        asyncio.run(supervisor.ensure_ready())
+        serve(
+            endpoint,
+            concurrency=settings.worker_concurrency,
+            stop_jobs=partial(endpoint.stop, settings.worker_shutdown_grace_s),
+        )
+
+
+@contextlib.contextmanager
+def _supervised(settings: Settings, paths: ComfyPaths) -> Iterator[Supervisor]:
+    argv = comfy_argv(
+        settings.comfy_python, settings.comfy_dir, settings.comfy_port, paths,
+        cpu=not has_gpu(), extra=settings.comfy_argv_tail,
+    )  # fmt: skip
+    process = ComfyProcess(
+        argv,
+        launcher=PROJECT_DIR / "comfy" / "launch.py",
+        port=settings.comfy_port,
+        env=child_environment(),
+        on_line=lambda line: log.debug("comfyui", line=line),
+    )
+
+    async def is_answering() -> bool:
+        async with ComfyClient(settings.comfy_port) as comfy:
+            return await comfy.is_answering()
+
+    supervisor = Supervisor(
+        process, is_answering,
+        boot_timeout_s=settings.comfy_boot_timeout_s, restarts=settings.comfy_restarts,
+    )  # fmt: skip
+    try:
+        supervisor.start()
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def _make_runner(settings: Settings, paths: ComfyPaths, supervisor: Supervisor) -> Runner:
+    bucket = Bucket(settings.bucket) if settings.bucket else None
+    limits = AnswerLimits(settings.worker_run_limit_bytes, settings.worker_runsync_limit_bytes)
+    return Runner(
+        supervisor,
+        partial(ComfyClient, settings.comfy_port),
+        paths,
+        Deliverer(bucket, limits),
+        job_timeout_s=settings.worker_job_timeout_s,
+        interrupt_grace_s=settings.comfy_interrupt_grace_s,
+    )
+
+
+def _image_limits(settings: Settings) -> ImageLimits:
+    return ImageLimits(
+        count=settings.worker_max_images,
+        data_bytes=settings.worker_max_image_bytes,
+        pixels=settings.worker_max_image_pixels,
+    )
+
+
+def _check_models(settings: Settings) -> None:
+    """Milliseconds: sizes and headers. The full check is `make verify-models`."""
+    lock = read_models_lock(settings.worker_models_lock)
+    for model, path in find_models(lock, settings.worker_models_dir).items():
+        check_model(model, path)
+        log.info("model found", file=model.file, path=path)
+
+
+def _leave_on_sigterm() -> None:
+    """Until the SDK's loop runs, SIGTERM unwinds the stack, so that the child ends with us."""
+
+    def leave(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def _check_has_test_input() -> None:
+    if not Path("test_input.json").exists():
+        raise SystemExit(
+            "python -m handler: nothing to run. RUNPOD_WEBHOOK_GET_JOB is not set, so this is a "
+            "local run:\ngive a job with --test_input or in ./test_input.json, or serve HTTP with "
+            "--rp_serve_api."
+        )
+
+
+def _parse_arguments() -> argparse.Namespace:
+    """Only to refuse what nobody reads and to explain; the SDK reads its flags itself."""
+    parser = argparse.ArgumentParser(
+        prog="python -m handler",
+        description="The worker. On RunPod it takes jobs; elsewhere it runs one test job or "
+        "serves the SDK's local API. Everything else is set by environment variables:",
+        epilog=_settings_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--test_input", metavar="JSON", help='one job: {"input": {...}}')
+    parser.add_argument("--rp_serve_api", action="store_true", help="serve /run and /runsync")
+    parser.add_argument("--rp_api_host", help="default: localhost")
+    parser.add_argument("--rp_api_port", type=int, help="default: 8000")
+    parser.add_argument("--rp_api_concurrency", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--rp_log_level", help=argparse.SUPPRESS)
+    parser.add_argument("--rp_debugger", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _settings_help() -> str:
+    lines = ["environment variables:"]
+    for name, field in Settings.model_fields.items():
+        lines.append(f"  {name.upper()}\n      {field.description} [{field.default}]")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What a caller gets back: success or error to the dict that RunPod sends. Pure.
+
+Two kinds of callers read it: some `image_base64`, `image_url` or `url` at the top, clients of the
+stock ComfyUI worker `images[i] = {filename, type, data}`. So the first picture is there twice.
+"""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from handler.errors import WorkerError
+from handler.job_folder import OutputImage
+
+# Not an address: its slashes follow a colon, a slash or a host.
+_CONTAINER_PATH = re.compile(r"(?<![\w:/.])/(?:[\w.@+~-]+/)+([\w.@+~-]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """A picture and where it went: `url` is None when it travels in the answer."""
+
+    image: OutputImage
+    url: str | None
+
+
+def success_answer(
+    stored: Sequence[StoredImage],
+    *,
+    request_id: str,
+    prompt_id: str,
+    seed: int | None,
+) -> dict[str, Any]:
+    images = [_image_entry(item) for item in stored]
+    answer: dict[str, Any] = {"ok": True, "request_id": request_id, "prompt_id": prompt_id}
+    if stored[0].url is None:
+        answer["image_base64"] = images[0]["data"]
+    else:
+        answer["image_url"] = answer["url"] = stored[0].url
+    answer["images"] = images
+    if seed is not None:
+        answer["seed"] = seed
+    return answer
+
+
+def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:
+    """`error` is one string: RunPod shows a job whose error is an object as completed
+    (runpod-python issue 299)."""
+    message = _presentable(error.message)
+    answer: dict[str, Any] = {
+        "error": f"{error.code}: {message}",
+        "ok": False,
+        "code": error.code,
+        "message": message,
+        "retryable": error.retryable,
+        "request_id": request_id,
+        "details": _presentable(error.details),
+    }
+    if error.refresh_worker:
+        answer["refresh_worker"] = True
+    return answer
+
+
+def encoded_bytes(answer: Mapping[str, Any]) -> int:
+    """The size of the body that RunPod's SDK posts (runpod 1.12.0, rp_http.py)."""
+    return len(json.dumps({"output": answer}, ensure_ascii=False).encode())
+
+
+def _image_entry(item: StoredImage) -> dict[str, Any]:
+    image = item.image
+    return {
+        "filename": image.filename,
+        "type": "base64" if item.url is None else "s3_url",
+        "data": base64.b64encode(image.data).decode("ascii") if item.url is None else item.url,
+        "node_id": image.node_id,
+        "width": image.width,
+        "height": image.height,
+        "bytes": len(image.data),
+        "sha256": image.sha256,
+        "content_type": image.content_type,
+    }
+
+
+def _presentable(value: Any) -> Any:
+    """A value that can be sent and shown: no paths of the container, nothing that UTF-8 or JSON
+    lacks, which would make the SDK lose the whole answer."""
+    match value:
+        case str():
+            text = value.encode("utf-8", "replace").decode()
+            return _CONTAINER_PATH.sub(r".../\1", text)
+        case dict():
+            return {_presentable(str(key)): _presentable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_presentable(item) for item in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+        case _:
+            return value

@@ -1,0 +1,178 @@
+"""One ComfyUI child process: start, alive or not, stop, last log lines. The policy is elsewhere."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from handler.errors import ComfyUnavailable
+
+_LOG_TAIL_LINES = 30
+_STOP_GRACE_S = 3.0
+_LONGEST_LINE = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class ComfyExit:
+    """How the child ended. `exit_code` is negative for a signal, as in subprocess."""
+
+    exit_code: int
+    log_tail: tuple[str, ...]
+
+    @property
+    def reason(self) -> str:
+        if self.exit_code >= 0:
+            return f"exit code {self.exit_code}"
+        name = signal.Signals(-self.exit_code).name
+        likely = ", likely for lack of memory" if name == "SIGKILL" else ""
+        return f"killed by {name}{likely}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComfyPaths:
+    """Folders that ComfyUI reads and writes, all of the worker's own."""
+
+    input_dir: Path
+    output_dir: Path
+    temp_dir: Path
+    user_dir: Path
+    editor_dir: Path
+    model_paths: Path
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (self.input_dir, self.output_dir, self.temp_dir, self.user_dir, self.editor_dir)
+
+    @classmethod
+    def under(cls, run_dir: Path) -> "ComfyPaths":
+        return cls(
+            run_dir / "input",
+            run_dir / "output",
+            run_dir / "temp",
+            run_dir / "user",
+            run_dir / "editor",
+            run_dir / "model_paths.yaml",
+        )
+
+
+def comfy_argv(
+    python: Path, comfy_dir: Path, port: int, paths: ComfyPaths, *, cpu: bool, extra: Sequence[str]
+) -> list[str]:
+    """ComfyUI's command line. `extra` comes last, so an operator's flags win."""
+    return [
+        str(python), "-u", str(comfy_dir / "main.py"),
+        "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch",
+        "--input-directory", str(paths.input_dir),
+        "--output-directory", str(paths.output_dir),
+        "--temp-directory", str(paths.temp_dir),
+        "--user-directory", str(paths.user_dir),
+        "--database-url", "sqlite:///:memory:",
+        "--extra-model-paths-config", str(paths.model_paths),
+        # The editor's packages are not installed: ComfyUI wants some folder to serve at /.
+        "--front-end-root", str(paths.editor_dir),
+        *(["--cpu"] if cpu else []),
+        *extra,
+    ]  # fmt: skip
+
+
+class ComfyProcess:
+    """`start` and `stop` any number of times. Call `start` from the main thread: the kernel ties
+    the child's life to the thread that made it (prctl(2), PR_SET_PDEATHSIG)."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        launcher: Path,
+        port: int,
+        env: Mapping[str, str],
+        on_line: Callable[[str], None],
+    ) -> None:
+        self._argv = list(argv)
+        self._launcher = launcher
+        self._port = port
+        self._env = dict(env)
+        self._on_line = on_line
+        self._child: subprocess.Popen[bytes] | None = None
+        self._tail: deque[str] = deque(maxlen=_LOG_TAIL_LINES)
+        self._reader: threading.Thread | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    def start(self) -> None:
+        """Raises ComfyUnavailable when the command can't run or its port is taken."""
+        assert threading.current_thread() is threading.main_thread()
+        self.stop()
+        self._check_port_is_free()
+        python = self._argv[0]
+        command = [python, "-I", str(self._launcher), str(os.getpid()), *self._argv]
+        try:
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, env=self._env, start_new_session=True,
+            )  # fmt: skip
+        except OSError as exc:
+            raise ComfyUnavailable(f"can't start ComfyUI with {python}: {exc.strerror}") from exc
+        self._tail = deque(maxlen=_LOG_TAIL_LINES)
+        self._reader = threading.Thread(
+            target=self._copy_lines, args=(self._child, self._tail), name="comfyui-log", daemon=True
+        )
+        self._reader.start()
+
+    def exit(self) -> ComfyExit | None:
+        """How the child ended, or None while it runs. A child never started has exit code 0."""
+        if self._child is None:
+            return ComfyExit(0, ())
+        exit_code = self._child.poll()
+        if exit_code is None:
+            return None
+        if self._reader is not None:
+            # Its last words may still be in the pipe; a grandchild may keep the pipe open.
+            self._reader.join(timeout=0.5)
+        return ComfyExit(exit_code, tuple(self._tail))
+
+    def stop(self) -> None:
+        """End the child and all it started, within seconds. Harmless when there is none."""
+        child = self._child
+        if child is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=_STOP_GRACE_S)
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        if self._reader is not None:
+            self._reader.join(timeout=1)
+        if child.stdout is not None and not (self._reader and self._reader.is_alive()):
+            child.stdout.close()
+        self._child = None
+
+    def _check_port_is_free(self) -> None:
+        """Else the answers of somebody else's server would be taken for our child's."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self._port))
+            except OSError as exc:
+                raise ComfyUnavailable(
+                    f"port {self._port} on 127.0.0.1 can't be used ({exc.strerror}); "
+                    "is another ComfyUI running? set COMFY_PORT to a free port"
+                ) from exc
+
+    def _copy_lines(self, child: subprocess.Popen[bytes], tail: deque[str]) -> None:
+        assert child.stdout is not None
+        while raw := child.stdout.readline(_LONGEST_LINE):
+            line = raw.decode("utf-8", "replace").rstrip()
+            if line:
+                tail.append(line)
+                self._on_line(line)

@@ -1,0 +1,89 @@
+"""RunPod's side of a job: dict in, dict out. The only place that catches everything."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from handler.answer import error_answer
+from handler.errors import InternalError, Interrupted, WorkerError
+from handler.images import ImageLimits
+from handler.job import parse_job, request_id_of
+from handler.logs import get_logger
+from handler.runner import Runner, Timings
+from handler.saving import save_answer
+
+log = get_logger()
+
+
+class Endpoint:
+    """The handler that RunPod's SDK calls. It never raises anything but CancelledError."""
+
+    def __init__(self, runner: Runner, limits: ImageLimits, save_dir: Path | None) -> None:
+        self._runner = runner
+        self._limits = limits
+        self._save_dir = save_dir
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_stopping = False
+
+    async def __call__(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        request_id = request_id_of(raw) or raw.get("id")
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(job_id=raw.get("id"), request_id=request_id)
+        with self._registered() as task:
+            try:
+                return await self._answer(raw)
+            except WorkerError as error:
+                return self._failed(error, request_id)
+            except asyncio.CancelledError:
+                if not self._is_stopping:
+                    log.info("job cancelled")
+                    raise
+                # The SDK can still send what is returned, and nothing of what is raised.
+                task.uncancel()
+                return self._failed(
+                    Interrupted("the worker is shutting down; send the job again"), request_id
+                )
+            except Exception as exc:
+                log.exception("unforeseen fault")
+                fault = InternalError(f"the worker failed with {type(exc).__name__}; see its log")
+                return self._failed(fault, request_id)
+
+    async def stop(self, grace_s: float) -> None:
+        """Give the jobs in hand `grace_s` seconds to end well, then end them as `interrupted`."""
+        self._is_stopping = True
+        if self._tasks:
+            log.info("jobs in hand", jobs=len(self._tasks), grace_s=grace_s)
+            _, late = await asyncio.wait(self._tasks, timeout=grace_s)
+            for task in late:
+                task.cancel()
+
+    async def _answer(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        if self._is_stopping:
+            raise Interrupted("the worker is shutting down; send the job again")
+        timings = Timings()
+        log.info("job started")
+        with timings.phase("check"):
+            job = await asyncio.to_thread(parse_job, raw, self._limits)
+        answer = await self._runner.run(job, timings)
+        if self._save_dir is not None:
+            await asyncio.to_thread(save_answer, self._save_dir, job.job_id, answer)
+        log.info("job done", images=len(answer["images"]), timings=answer["timings"])
+        return answer
+
+    def _failed(self, error: WorkerError, request_id: str | None) -> dict[str, Any]:
+        log.error("job failed", code=error.code, message=error.message, details=error.details)
+        return error_answer(error, request_id)
+
+    @contextlib.contextmanager
+    def _registered(self) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            yield task
+        finally:
+            self._tasks.discard(task)

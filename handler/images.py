@@ -1,0 +1,143 @@
+"""Pictures that a caller sends: base64 text to checked bytes. Pure; nothing touches the disk."""
+
+import base64
+import binascii
+import io
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from handler.errors import InvalidImage
+
+# The limit on pixels below is checked before any pixel is decoded; Pillow's own guard is a
+# warning at 89 megapixels, whatever the operator has set.
+Image.MAX_IMAGE_PIXELS = None
+
+_DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.ASCII)
+_LINE_BREAKS = str.maketrans("", "", "\r\n")
+_LOOKS_LIKE = (
+    (b"GIF8", "a GIF"),
+    (b"BM", "a BMP"),
+    (b"%PDF", "a PDF"),
+    (b"II*\x00", "a TIFF"),
+    (b"MM\x00*", "a TIFF"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"<svg", "an SVG"),
+    (b"<?xml", "an XML text"),
+    (b"<!DOCTYPE", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"http", "an address"),
+)
+# Pillow has no base class for what its decoders raise on broken files.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """Most pictures in a job; most bytes and pixels (all frames together) in a picture."""
+
+    count: int
+    data_bytes: int
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """A whole, decodable picture. `extension` is by content: "png", "jpg" or "webp"."""
+
+    name: str
+    data: bytes
+    extension: str
+    width: int
+    height: int
+
+
+def decode_image(name: str, text: str, where: str, limits: ImageLimits) -> InputImage:
+    """Decode base64 or a data URI and check the picture whole.
+
+    `where` names the entry for the message. Raises InvalidImage.
+    """
+
+    def fault(reason: str, **details: Any) -> InvalidImage:
+        return InvalidImage(f"{where} ({name!r}): {reason}", where=where, name=name, **details)
+
+    data = _decode_base64(text, limits, fault)
+    kind, extension = _format_of(data, fault)
+    try:
+        with Image.open(io.BytesIO(data), formats=[kind]) as picture:
+            width, height = picture.size
+            frames = getattr(picture, "n_frames", 1)
+            if width * height * frames > limits.pixels:
+                raise fault(
+                    f"{width} x {height} pixels in {frames} frame(s) is over the limit of "
+                    f"{limits.pixels} pixels",
+                    width=width,
+                    height=height,
+                    frames=frames,
+                    limit_pixels=limits.pixels,
+                )
+            picture.load()
+    except _DECODER_ERRORS as exc:
+        raise fault(f"the {kind} is broken or truncated: {exc}") from exc
+    return InputImage(name, data, extension, width, height)
+
+
+def _decode_base64(text: str, limits: ImageLimits, fault: Any) -> bytes:
+    if text.startswith("data:"):
+        header = _DATA_URI.match(text[:200])
+        if header is None or ";base64" not in header.group(2):
+            raise fault("the data URI is not base64: send data:image/png;base64,...")
+        text = text[header.end() :]
+    elif text[:8].lower().startswith(("http://", "https://")):
+        raise fault("is an address; send the picture itself as base64 or as a data URI")
+    if "\n" in text or "\r" in text:
+        text = text.translate(_LINE_BREAKS)
+    if len(text) // 4 * 3 > limits.data_bytes + 2:
+        raise fault(
+            f"about {len(text) // 4 * 3} bytes is over the limit of {limits.data_bytes} bytes",
+            limit_bytes=limits.data_bytes,
+        )
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise fault(f"is not base64: {exc}") from exc
+    if len(data) > limits.data_bytes:
+        raise fault(
+            f"{len(data)} bytes is over the limit of {limits.data_bytes} bytes",
+            limit_bytes=limits.data_bytes,
+        )
+    return data
+
+
+def _format_of(data: bytes, fault: Any) -> tuple[str, str]:
+    """Pillow's name of the format, and the file extension, by the first bytes."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG", "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG", "jpg"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP", "webp"
+    if not data:
+        raise fault("is empty")
+    head = data.lstrip()[:16]
+    looks = next((what for start, what in _LOOKS_LIKE if head.startswith(start)), None)
+    if looks is None and data[:64].decode("latin-1").isprintable():
+        looks = "a text"
+    raise fault(f"is {looks or 'no picture that is known here'}; send PNG, JPEG or WebP")

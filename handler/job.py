@@ -1,0 +1,176 @@
+"""What a caller sends: RunPod's job dict to a checked `Job`. Pure; raises only JobError."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from handler.errors import InvalidImage, InvalidInput, MissingImage
+from handler.images import ImageLimits, InputImage, decode_image
+from handler.workflow import Workflow, parse_workflow
+
+_INPUT_KEYS = ("workflow", "images", "output", "request_id", "timeout_s")
+_IMAGE_KEYS = ("name", "image")
+_OUTPUT_KEYS = ("delivery",)
+# It becomes part of object keys and file names.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
+# Linux file systems allow 255 bytes; names are never used as file names, yet nobody needs more.
+_NAME_BYTES = 255
+
+
+class Delivery(StrEnum):
+    """Where the pictures go; AUTO is the bucket when one is set, else base64."""
+
+    AUTO = "auto"
+    BASE64 = "base64"
+    BUCKET = "bucket"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job that is ready to run. `timeout_s` is the caller's wish, not yet bounded."""
+
+    job_id: str
+    request_id: str
+    workflow: Workflow
+    images: tuple[InputImage, ...]
+    delivery: Delivery
+    timeout_s: float | None
+
+    @property
+    def is_runsync(self) -> bool:
+        """RunPod marks jobs of the /runsync route by their id (observed, undocumented)."""
+        return self.job_id.startswith("sync-")
+
+
+def request_id_of(raw: Any) -> str | None:
+    """The caller's request id, if there is a valid one, to echo even when the rest is wrong."""
+    job_input = raw.get("input") if isinstance(raw, Mapping) else None
+    value = job_input.get("request_id") if isinstance(job_input, Mapping) else None
+    return value if isinstance(value, str) and _REQUEST_ID.fullmatch(value) else None
+
+
+def parse_job(raw: Mapping[str, Any], limits: ImageLimits) -> Job:
+    """Check everything that can be checked before the GPU is touched.
+
+    `raw` is what RunPod's SDK hands to a handler: `{"id": str, "input": {...}, ...}`.
+    Raises InvalidInput, InvalidWorkflow, InvalidImage or MissingImage. Decoding the pictures
+    takes up to a second each, so this does not belong on an event loop.
+    """
+    job_input = raw.get("input")
+    if job_input is None:
+        raise InvalidInput("the job has no input")
+    if not isinstance(job_input, dict):
+        raise InvalidInput(f"input must be an object, not {type(job_input).__name__}")
+    _check_keys(job_input, _INPUT_KEYS, "input")
+    if job_input.get("workflow") is None:
+        raise InvalidInput("Missing 'workflow' parameter")
+    job_id = str(raw.get("id", ""))
+    request_id = _parse_request_id(job_input.get("request_id"))
+    delivery = _parse_delivery(job_input.get("output"))
+    timeout_s = _parse_timeout(job_input.get("timeout_s"))
+    workflow = parse_workflow(job_input["workflow"])
+    images = _parse_images(job_input.get("images"), limits)
+    _check_pictures_sent(workflow, images)
+    return Job(job_id, request_id or job_id, workflow, images, delivery, timeout_s)
+
+
+def _check_keys(value: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    known = list(known)
+    for key in value:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        raise InvalidInput(f"{where} has an unknown key {key!r}; {hint}", key=key)
+
+
+def _parse_request_id(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _REQUEST_ID.fullmatch(value):
+        raise InvalidInput(
+            "input.request_id must be 1 to 128 letters, digits, '.', '_' or '-', "
+            "and begin with a letter or a digit"
+        )
+    return value
+
+
+def _parse_delivery(value: Any) -> Delivery:
+    if value is None:
+        return Delivery.AUTO
+    if not isinstance(value, dict):
+        raise InvalidInput('input.output must be an object such as {"delivery": "auto"}')
+    _check_keys(value, _OUTPUT_KEYS, "input.output")
+    delivery = value.get("delivery", Delivery.AUTO)
+    if delivery not in list(Delivery):
+        raise InvalidInput(
+            f"input.output.delivery must be one of {', '.join(Delivery)}, not {delivery!r}"
+        )
+    return Delivery(delivery)
+
+
+def _parse_timeout(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86400:
+        raise InvalidInput("input.timeout_s must be a number of seconds from 0 to 86400")
+    return float(value)
+
+
+def _parse_images(value: Any, limits: ImageLimits) -> tuple[InputImage, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise InvalidInput("input.images must be a list of {name, image}")
+    if len(value) > limits.count:
+        raise InvalidInput(f"input.images has {len(value)} entries; the limit is {limits.count}")
+    names: dict[str, int] = {}
+    images = []
+    for index, entry in enumerate(value):
+        where = f"input.images[{index}]"
+        name, text = _parse_image_entry(entry, where)
+        if name in names:
+            raise InvalidImage(f"{where} has the name of input.images[{names[name]}]: {name!r}")
+        names[name] = index
+        images.append(decode_image(name, text, where, limits))
+    return tuple(images)
+
+
+def _parse_image_entry(entry: Any, where: str) -> tuple[str, str]:
+    if not isinstance(entry, dict):
+        raise InvalidImage(f"{where} must be an object with name and image")
+    _check_keys(entry, _IMAGE_KEYS, where)
+    name, text = entry.get("name"), entry.get("image")
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidImage(f"{where} has no name")
+    if _NOT_IN_NAMES.search(name) or name in {".", ".."}:
+        raise InvalidImage(f"{where}: the name {name!r} must be a plain file name, without a path")
+    if len(name.encode()) > _NAME_BYTES:
+        raise InvalidImage(f"{where}: the name is longer than {_NAME_BYTES} bytes")
+    if not isinstance(text, str) or not text:
+        raise InvalidImage(f"{where} ({name!r}) has no picture in `image`: send base64 text")
+    return name, text
+
+
+def _check_pictures_sent(workflow: Workflow, images: Iterable[InputImage]) -> None:
+    sent = [image.name for image in images]
+    for picture in workflow.loaded_pictures:
+        if picture.name in sent:
+            continue
+        near = difflib.get_close_matches(picture.name, sent, n=1)
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"sent: {', '.join(map(repr, sent)) or 'no picture'}"
+        )
+        raise MissingImage(
+            f"node {picture.node_id} ({picture.class_type}) loads {picture.name!r}, which is not "
+            f"in input.images; {hint}",
+            node_id=picture.node_id,
+            name=picture.name,
+            sent=sent,
+        )

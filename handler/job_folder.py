@@ -1,0 +1,129 @@
+"""A job's own folders on disk: its pictures in, its pictures out, and nothing left at the end."""
+
+import contextlib
+import hashlib
+import io
+import mimetypes
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from handler.comfy_process import ComfyPaths
+from handler.errors import ComfyProtocol, InternalError
+from handler.history import Execution, SavedFile
+from handler.images import InputImage
+
+
+@dataclass(frozen=True, slots=True)
+class OutputImage:
+    """A picture that the workflow saved. `path` is its place under the job's folder, with the
+    workflow's own subfolders and without an extension."""
+
+    node_id: str
+    filename: str
+    path: str
+    data: bytes
+    content_type: str
+    width: int
+    height: int
+    sha256: str
+
+    @property
+    def extension(self) -> str:
+        return self.filename.rpartition(".")[2].lower()
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """`name` is relative to ComfyUI's input and output folders."""
+
+    name: str
+    input_dir: Path
+    output_dir: Path
+    temp_dir: Path
+
+    def write_images(self, images: Iterable[InputImage]) -> Mapping[str, str]:
+        """Write the pictures; returns each one's file name by its name.
+
+        A caller's name never becomes a file name: ComfyUI reads meaning into some of them.
+        Raises InternalError when the disk is full or not writable.
+        """
+        files: dict[str, str] = {}
+        try:
+            for index, image in enumerate(images):
+                files[image.name] = f"{index}.{image.extension}"
+                (self.input_dir / self.name / files[image.name]).write_bytes(image.data)
+        except OSError as exc:
+            raise InternalError(f"can't write the job's pictures: {exc.strerror}") from exc
+        return files
+
+    def read_images(self, execution: Execution) -> list[OutputImage]:
+        """Read what was saved, in the order of the nodes. Raises ComfyProtocol for a file that is
+        not there, lies outside the output folder or is no picture."""
+        return [self._read(file) for file in execution.saved]
+
+    def drop_strays(self, execution: Execution) -> None:
+        """Remove what the run left outside the job's folder: previews, and files of nodes that
+        choose their own place."""
+        for root, files in (
+            (self.temp_dir, execution.previews),
+            (self.output_dir, execution.saved),
+        ):
+            for file in files:
+                with contextlib.suppress(OSError, ComfyProtocol):
+                    _path_under(root, file).unlink()
+
+    def _read(self, file: SavedFile) -> OutputImage:
+        path = _path_under(self.output_dir, file)
+        try:
+            data = path.read_bytes()
+            with Image.open(io.BytesIO(data)) as picture:
+                (width, height), kind = picture.size, picture.get_format_mimetype()
+        except (OSError, SyntaxError, ValueError) as exc:
+            raise ComfyProtocol(
+                f"{file.filename}, which node {file.node_id} saved, is no readable picture",
+                node_id=file.node_id,
+                filename=file.filename,
+            ) from exc
+        content_type = kind or mimetypes.guess_type(file.filename)[0] or "application/octet-stream"
+        return OutputImage(
+            file.node_id,
+            file.filename,
+            self._path_in_job(file),
+            data,
+            content_type,
+            width,
+            height,
+            hashlib.sha256(data).hexdigest(),
+        )
+
+    def _path_in_job(self, file: SavedFile) -> str:
+        subfolder = file.subfolder.removeprefix(self.name).strip("/")
+        stem = file.filename.rpartition(".")[0] or file.filename
+        return f"{subfolder}/{stem}" if subfolder else stem
+
+
+@contextlib.contextmanager
+def open_job_folder(paths: ComfyPaths, name: str) -> Iterator[JobFolder]:
+    """Make the job's folders; remove them with all they hold at the end, however it comes."""
+    places = [paths.input_dir / name, paths.output_dir / name]
+    # --temp-directory names the folder in which ComfyUI makes its `temp` (main.py).
+    temp_dir = paths.temp_dir / "temp"
+    try:
+        for place in places:
+            place.mkdir(parents=True)
+        yield JobFolder(name, paths.input_dir, paths.output_dir, temp_dir)
+    finally:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _path_under(root: Path, file: SavedFile) -> Path:
+    root = root.resolve()
+    path = (root / file.subfolder / file.filename).resolve()
+    if not path.is_relative_to(root):
+        raise ComfyProtocol(f"node {file.node_id} names a file outside the output folder")
+    return path

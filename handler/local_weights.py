@@ -1,0 +1,55 @@
+"""Which weights a worker outside its container runs on: the real ones, or the scale models."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from handler.errors import ModelMissing
+from handler.gpu import has_gpu
+from handler.models_lock import find_models, read_models_lock
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWeights:
+    """`environment` makes `python -m handler` use them; `reason` tells the user why these."""
+
+    is_scale: bool
+    reason: str
+    environment: dict[str, str]
+
+
+def choose_weights(project_dir: Path, environ: Mapping[str, str]) -> LocalWeights:
+    """The real weights need a GPU and all the locked files in WORKER_MODELS_DIR.
+
+    Raises InvalidModelsLock, and ModelMissing when there is a GPU and the folder that the user
+    has named lacks a file: who names a folder does not want noise.
+    """
+    models_dir = environ.get("WORKER_MODELS_DIR")
+    if not has_gpu():
+        return _scale(project_dir, "this machine has no GPU", environ)
+    if not models_dir:
+        return _scale(project_dir, "WORKER_MODELS_DIR is not set", environ)
+    try:
+        find_models(read_models_lock(project_dir / "models.lock"), Path(models_dir))
+    except ModelMissing as exc:
+        raise ModelMissing(
+            f"{exc.message}; unset WORKER_MODELS_DIR to run on scale models", **exc.details
+        ) from exc
+    return LocalWeights(False, f"the real ones in {models_dir}", dict(environ))
+
+
+def _scale(project_dir: Path, reason: str, environ: Mapping[str, str]) -> LocalWeights:
+    folder = project_dir / "build" / "scale-models"
+    nodes = project_dir / "comfy" / "scale_models" / "custom_nodes.yaml"
+    arguments = shlex.join(["--extra-model-paths-config", str(nodes)])
+    return LocalWeights(
+        True,
+        reason,
+        {
+            **environ,
+            "WORKER_MODELS_DIR": str(folder),
+            "WORKER_MODELS_LOCK": str(folder / "models.lock"),
+            "COMFY_ARGS": f"{arguments} {environ.get('COMFY_ARGS', '')}".strip(),
+        },
+    )

@@ -1,0 +1,150 @@
+"""One prompt on ComfyUI, from the queue to its history entry. Deadline, cancellation and the
+child's death all end the one wait here; a prompt that is given up never stays on the GPU."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from handler.comfy_client import ComfyClient
+from handler.errors import BackendError, ComfyExited, ComfyUnavailable, PromptLost
+from handler.logs import get_logger
+from handler.supervisor import Supervisor
+
+# /history is the truth about a prompt; the websocket only makes the worker look sooner.
+_HISTORY_POLL_S = 0.25
+_QUEUE_POLL_S = 1.0
+# ComfyUI writes the history just after it has told the websocket that the prompt ended.
+_ENDED_POLL_S = 0.01
+_PROGRESS_LOG_S = 1.0
+_ENDINGS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
+
+log = get_logger()
+
+
+class PromptRun:
+    """Runs `prompt` once, or a second time if ComfyUI dies before it has begun."""
+
+    def __init__(
+        self,
+        comfy: ComfyClient,
+        supervisor: Supervisor,
+        prompt: Mapping[str, Any],
+        prompt_id: str,
+        *,
+        interrupt_grace_s: float,
+    ) -> None:
+        self._comfy = comfy
+        self._supervisor = supervisor
+        self._prompt = prompt
+        self._prompt_id = prompt_id
+        self._interrupt_grace_s = interrupt_grace_s
+        self._generation = 0
+        self._has_begun = False
+        self._has_ended = False
+        self._last_progress_s = 0.0
+
+    async def execute(self) -> dict[str, Any]:
+        """The prompt's history entry. Raises WorkflowRejected and BackendError."""
+        try:
+            return await self._attempt()
+        except ComfyExited:
+            if self._has_begun:
+                raise
+            log.warning("prompt queued again", reason="comfyui ended before it began")
+        return await self._attempt()
+
+    async def _attempt(self) -> dict[str, Any]:
+        await self._supervisor.ensure_ready()
+        self._generation = self._supervisor.generation
+        try:
+            async with self._comfy.events(self._prompt_id) as events:
+                await self._comfy.queue_prompt(self._prompt, self._prompt_id)
+                log.info("prompt queued")
+                entry = await self._wait(events)
+            await self._comfy.forget(self._prompt_id)
+        except ComfyExited:
+            raise
+        except BaseException as exc:
+            if isinstance(exc, ComfyUnavailable):
+                await self._raise_if_exited()
+            await self._give_up()
+            raise
+        return entry
+
+    async def _wait(self, events: asyncio.Queue[dict[str, Any]]) -> dict[str, Any]:
+        look_at_queue_s = time.monotonic() + _QUEUE_POLL_S
+        while True:
+            self._supervisor.check_alive(self._generation)
+            try:
+                if entry := await self._comfy.history(self._prompt_id):
+                    return entry
+                if time.monotonic() >= look_at_queue_s:
+                    await self._check_known()
+                    look_at_queue_s = time.monotonic() + _QUEUE_POLL_S
+            except ComfyUnavailable:
+                # Alive and silent: a node may hold the interpreter for long. The deadline decides.
+                await asyncio.sleep(_HISTORY_POLL_S)
+            await self._listen(events)
+
+    async def _listen(self, events: asyncio.Queue[dict[str, Any]]) -> None:
+        """Return when it is time to look at the history again."""
+        poll_s = _ENDED_POLL_S if self._has_ended else _HISTORY_POLL_S
+        try:
+            async with asyncio.timeout(poll_s):
+                while not self._take(await events.get()):
+                    pass
+        except TimeoutError:
+            pass
+
+    def _take(self, message: Mapping[str, Any]) -> bool:
+        """Note what a message says; True when the prompt has ended."""
+        kind, data = message.get("type"), message.get("data")
+        if not isinstance(data, dict) or data.get("prompt_id") != self._prompt_id:
+            return False
+        if kind == "progress":
+            self._log_step(data)
+        elif kind == "executing" and data.get("node") is not None:
+            self._has_begun = True
+            node = self._prompt.get(str(data["node"]), {})
+            log.debug("node begins", node_id=data["node"], class_type=node.get("class_type"))
+        elif kind == "execution_start":
+            self._has_begun = True
+        elif kind == "executing" or kind in _ENDINGS:
+            self._has_ended = True
+        return self._has_ended
+
+    def _log_step(self, data: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self._last_progress_s >= _PROGRESS_LOG_S or data.get("value") == data.get("max"):
+            self._last_progress_s = now
+            node = self._prompt.get(str(data.get("node")), {})
+            log.info(
+                "progress", class_type=node.get("class_type"),
+                step=data.get("value"), steps=data.get("max"),
+            )  # fmt: skip
+
+    async def _check_known(self) -> None:
+        running, pending = await self._comfy.queue()
+        if self._prompt_id in running:
+            self._has_begun = True
+        elif self._prompt_id not in pending and not await self._comfy.history(self._prompt_id):
+            raise PromptLost("ComfyUI no longer knows the prompt, and has no result of it")
+
+    async def _raise_if_exited(self) -> None:
+        """A connection breaks a moment before the child can be seen to have ended."""
+        for _ in range(10):
+            self._supervisor.check_alive(self._generation)
+            await asyncio.sleep(0.05)
+
+    async def _give_up(self) -> None:
+        """Stop the prompt and wait until it is gone; restart a child that does not let go of it."""
+        try:
+            async with asyncio.timeout(self._interrupt_grace_s):
+                await self._comfy.stop_prompt(self._prompt_id)
+                while self._prompt_id in set().union(*await self._comfy.queue()):
+                    await asyncio.sleep(0.05)
+                await self._comfy.forget(self._prompt_id)
+        except (TimeoutError, BackendError):
+            if self._generation == self._supervisor.generation:
+                self._supervisor.restart()

@@ -1,0 +1,112 @@
+"""Runs one job from its input to its answer; the straight line of the whole worker."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import structlog
+
+from handler.answer import success_answer
+from handler.comfy_client import ComfyClient
+from handler.comfy_process import ComfyPaths
+from handler.delivery import Deliverer
+from handler.errors import JobTimeout
+from handler.history import Execution, read_execution
+from handler.job import Job
+from handler.job_folder import open_job_folder
+from handler.prompt_run import PromptRun
+from handler.supervisor import Supervisor
+
+
+class Timings:
+    """Milliseconds a phase, in the order in which the phases began, and the total."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._phases_ms: dict[str, int] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._phases_ms[name] = round((time.perf_counter() - started) * 1000)
+
+    def split_run(self, execution: Execution) -> None:
+        """Tell the wait for ComfyUI's turn from the execution, by ComfyUI's own clock."""
+        if execution.started_at_s is None or execution.ended_at_s is None:
+            return
+        execute_ms = round((execution.ended_at_s - execution.started_at_s) * 1000)
+        self._phases_ms["wait"] = max(0, self._phases_ms.pop("run") - execute_ms)
+        self._phases_ms["execute"] = execute_ms
+
+    def as_dict(self) -> dict[str, int]:
+        return {**self._phases_ms, "total": round((time.perf_counter() - self._started) * 1000)}
+
+
+class Runner:
+    """`connect` makes a client for the running event loop."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        connect: Callable[[], ComfyClient],
+        paths: ComfyPaths,
+        deliverer: Deliverer,
+        *,
+        job_timeout_s: float,
+        interrupt_grace_s: float,
+    ) -> None:
+        self._supervisor = supervisor
+        self._connect = connect
+        self._paths = paths
+        self._deliverer = deliverer
+        self._job_timeout_s = job_timeout_s
+        self._interrupt_grace_s = interrupt_grace_s
+
+    async def run(self, job: Job, timings: Timings) -> dict[str, Any]:
+        """The answer to a job. Raises WorkerError; CancelledError passes, after the clean-up."""
+        timeout_s = min(job.timeout_s or self._job_timeout_s, self._job_timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                return await self._run(job, timings)
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            raise JobTimeout(
+                f"the job took longer than {timeout_s:g} s", timeout_s=timeout_s
+            ) from exc
+
+    async def _run(self, job: Job, timings: Timings) -> dict[str, Any]:
+        self._deliverer.check(job)
+        prompt_id = str(uuid.uuid4())
+        structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
+        with open_job_folder(self._paths, prompt_id) as folder:
+            with timings.phase("inputs"):
+                files = await asyncio.to_thread(folder.write_images, job.images)
+            prompt = job.workflow.for_job(folder.name, files)
+            with timings.phase("run"):
+                async with self._connect() as comfy:
+                    entry = await PromptRun(
+                        comfy, self._supervisor, prompt, prompt_id,
+                        interrupt_grace_s=self._interrupt_grace_s,
+                    ).execute()  # fmt: skip
+            execution = read_execution(entry)
+            timings.split_run(execution)
+            with timings.phase("collect"):
+                try:
+                    images = await asyncio.to_thread(folder.read_images, execution)
+                finally:
+                    folder.drop_strays(execution)
+        build = partial(
+            success_answer, request_id=job.request_id, prompt_id=prompt_id, seed=job.workflow.seed
+        )
+        with timings.phase("deliver"):
+            answer = await self._deliverer.deliver(job, images, build)
+        answer["timings"] = timings.as_dict()
+        return answer

@@ -1,0 +1,122 @@
+"""RunPod's SDK: its loop, its log, its end. The only module that imports it.
+
+What is known here of its inside is of runpod 1.12.0 and is held by tests/contract/.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import runpod.serverless
+from runpod.serverless.modules import rp_scale
+from runpod.serverless.modules.rp_job import get_job, get_stop_signals
+from runpod.serverless.modules.rp_logger import RunPodLogger
+
+from handler.logs import get_logger
+
+Handler = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+
+_LEVELS = {"TRACE": "debug", "DEBUG": "debug", "INFO": "info", "TIP": "info",
+           "WARN": "warning", "ERROR": "error"}  # fmt: skip
+# Time for the SDK to post the last results after the handler has returned them.
+_RESULTS_GRACE_S = 5.0
+_LONGEST_LINE = 300
+
+log = get_logger()
+
+
+def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitable[None]]) -> None:
+    """Run the SDK's loop until the worker is told to end; returns then.
+
+    `stop_jobs` is awaited on SIGTERM and SIGINT: after it, no job is in the handler's hands.
+    In a local run the SDK itself leaves with SystemExit, 0 or 1.
+    """
+    _log_through_ours()
+    shutdown = _Shutdown(stop_jobs)
+    shutdown.cut_long_polls_short()
+
+    def modify_concurrency(_current: int) -> int:
+        # The first moment in the loop: the SDK has set its signal handlers just before.
+        shutdown.take_over_signals()
+        return concurrency
+
+    async def handle(job: Mapping[str, Any]) -> dict[str, Any]:
+        return await handler(job)
+
+    with contextlib.suppress(asyncio.CancelledError):
+        runpod.serverless.start({"handler": handle, "concurrency_modifier": modify_concurrency})
+
+
+class _Shutdown:
+    """Ends the SDK's loop within seconds of SIGTERM, with every result sent.
+
+    By itself it ends only when its open long-polls do, up to 90 s later, and a job that comes by
+    one of them meanwhile is taken and never run.
+    """
+
+    def __init__(self, stop_jobs: Callable[[], Awaitable[None]]) -> None:
+        self._stop_jobs = stop_jobs
+        self._told = asyncio.Event()
+        self._is_installed = False
+        self._task: asyncio.Task[None] | None = None
+
+    def cut_long_polls_short(self) -> None:
+        """The SDK looks up both functions in rp_scale when its loop is made."""
+        rp_scale.get_job = self._until_told(get_job, None)
+        rp_scale.get_stop_signals = self._until_told(get_stop_signals, [])
+
+    def take_over_signals(self) -> None:
+        if self._is_installed:
+            return
+        self._is_installed = True
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._begin, number, signal.getsignal(number))
+
+    def _until_told(self, poll: Callable[..., Awaitable[Any]], nothing: Any) -> Any:
+        async def poll_until_told(*arguments: Any) -> Any:
+            request = asyncio.ensure_future(poll(*arguments))
+            told = asyncio.ensure_future(self._told.wait())
+            try:
+                await asyncio.wait({request, told}, return_when=asyncio.FIRST_COMPLETED)
+                return request.result() if request.done() else nothing
+            finally:
+                request.cancel()
+                told.cancel()
+
+        return poll_until_told
+
+    def _begin(self, number: int, sdk_handler: Any) -> None:
+        if self._task is not None:
+            log.warning("second signal: leaving at once")
+            raise SystemExit(128 + number)
+        log.info("shutting down", signal=signal.Signals(number).name)
+        sdk_handler(number, None)
+        self._told.set()
+        self._task = asyncio.get_running_loop().create_task(self._end())
+
+    async def _end(self) -> None:
+        """The loop ends by itself once the jobs have; the rest is for a result that hangs."""
+        await self._stop_jobs()
+        await asyncio.sleep(_RESULTS_GRACE_S)
+        log.error("leaving with results unsent")
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+
+def _log_through_ours() -> None:
+    """The SDK prints its lines; as ours they have context, one form, and no secrets."""
+
+    def write(_self: Any, message: Any, message_level: str = "INFO", job_id: Any = None) -> None:
+        text = str(message)
+        if len(text) > _LONGEST_LINE:
+            # It prints whole inputs and results, which no log is the place for.
+            text = text[:_LONGEST_LINE].partition("{")[0] + f"[{len(text)} characters]"
+        context = {"job_id": job_id} if job_id else {}
+        getattr(log, _LEVELS.get(message_level, "info"))("runpod", text=text.strip(), **context)
+
+    RunPodLogger.log = write
+    # Its greeting is a bare print, the one line that would be no JSON.
+    vars(runpod.serverless)["print"] = lambda text: log.info("runpod", text=text.strip("- "))

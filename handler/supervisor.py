@@ -1,0 +1,121 @@
+"""Keeps one ComfyUI ready: starts it, waits for it, starts it again within a budget."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from handler.comfy_process import ComfyExit, ComfyProcess
+from handler.errors import ComfyExited, ComfyUnavailable
+from handler.logs import get_logger
+
+_BUDGET_WINDOW_S = 600.0
+_READY_POLL_S = 0.1
+
+log = get_logger()
+
+
+class Supervisor:
+    """`is_answering` asks the child's HTTP API whether it is up; it must not raise.
+
+    `generation` counts the children: a prompt belongs to the child that was given it.
+    """
+
+    def __init__(
+        self,
+        process: ComfyProcess,
+        is_answering: Callable[[], Awaitable[bool]],
+        *,
+        boot_timeout_s: float,
+        restarts: int,
+    ) -> None:
+        self._process = process
+        self._is_answering = is_answering
+        self._boot_timeout_s = boot_timeout_s
+        self._restarts = restarts
+        self._starts: deque[float] = deque()
+        self._last_exit = ComfyExit(0, ())
+        self._is_ready = False
+        self._booting: asyncio.Task[None] | None = None
+        self.generation = 0
+
+    def start(self) -> None:
+        """Start a child and return at once. Raises ComfyUnavailable when the budget is spent."""
+        now = time.monotonic()
+        while self._starts and now - self._starts[0] > _BUDGET_WINDOW_S:
+            self._starts.popleft()
+        if len(self._starts) > self._restarts:
+            error = ComfyUnavailable(
+                f"ComfyUI ended {len(self._starts)} times within {_BUDGET_WINDOW_S / 60:.0f} "
+                f"minutes, last with {self._last_exit.reason}; giving up",
+                log_tail=list(self._last_exit.log_tail),
+            )
+            error.refresh_worker = True
+            raise error
+        self._starts.append(now)
+        self._is_ready = False
+        self.generation += 1
+        self._process.start()
+        log.info("comfyui started", pid=self._process.pid)
+
+    def restart(self) -> None:
+        """End a child that does not obey and have the next one booting."""
+        log.warning("comfyui restarts")
+        self._process.stop()
+        with contextlib.suppress(ComfyUnavailable):
+            self.start()
+
+    def stop(self) -> None:
+        self._is_ready = False
+        self._process.stop()
+
+    def check_alive(self, generation: int) -> None:
+        """Raises ComfyExited when that child is gone, and has the next one booting."""
+        if generation == self.generation and (ended := self._process.exit()):
+            self._last_exit = ended
+            log.error("comfyui exited", reason=ended.reason, log_tail=ended.log_tail)
+            # A spent budget is for the next job to report: this one has its own error.
+            with contextlib.suppress(ComfyUnavailable):
+                self.start()
+            raise _exited(ended)
+        if generation != self.generation:
+            raise _exited(self._last_exit)
+
+    async def ensure_ready(self) -> None:
+        """Return when ComfyUI answers. Raises ComfyUnavailable; concurrent calls share one boot."""
+        if self._is_ready and self._process.exit() is None:
+            return
+        if self._booting is None or self._booting.done():
+            self._booting = asyncio.get_running_loop().create_task(self._boot())
+        # A cancelled job must not take the other jobs' boot with it.
+        await asyncio.shield(self._booting)
+
+    async def _boot(self) -> None:
+        if ended := self._process.exit():
+            self._last_exit = ended
+            self.start()
+        started = time.monotonic()
+        while not await self._is_answering():
+            if ended := self._process.exit():
+                self._last_exit = ended
+                raise ComfyUnavailable(
+                    f"ComfyUI ended while it was starting ({ended.reason})",
+                    exit_code=ended.exit_code, log_tail=list(ended.log_tail),
+                )  # fmt: skip
+            if time.monotonic() - started > self._boot_timeout_s:
+                self._process.stop()
+                raise ComfyUnavailable(
+                    f"ComfyUI did not answer within {self._boot_timeout_s:.0f} s of its start"
+                )
+            await asyncio.sleep(_READY_POLL_S)
+        self._is_ready = True
+        log.info("comfyui ready", boot_s=round(time.monotonic() - self._starts[-1], 2))
+
+
+def _exited(ended: ComfyExit) -> ComfyExited:
+    return ComfyExited(
+        f"ComfyUI ended during the job ({ended.reason}); it is being started again",
+        exit_code=ended.exit_code,
+        log_tail=list(ended.log_tail),
+    )

@@ -1,0 +1,208 @@
+"""A ComfyUI workflow in API format: its shape, the pictures it loads, the form a job runs. Pure.
+
+ComfyUI checks node types and values itself (`POST /prompt`); only what it answers badly, or what
+the worker needs to know, is looked at here.
+"""
+
+import copy
+import graphlib
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from handler.errors import InvalidWorkflow
+
+# Core nodes whose input is the name of a file in ComfyUI's input folder (nodes.py, image_upload).
+_PICTURE_LOADERS = frozenset({"LoadImage", "LoadImageMask"})
+_SEED_INPUTS = ("seed", "noise_seed")
+_HOW_TO_EXPORT = "in the editor use Workflow > Export (API)"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPicture:
+    """One place where the workflow loads a picture by name."""
+
+    node_id: str
+    class_type: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """`nodes` maps a node id to `{"class_type": str, "inputs": {...}, ...}`."""
+
+    nodes: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def loaded_pictures(self) -> list[LoadedPicture]:
+        return [
+            LoadedPicture(
+                node_id, node["class_type"], _without_folder_note(node["inputs"]["image"])
+            )
+            for node_id, node in self.nodes.items()
+            if node["class_type"] in _PICTURE_LOADERS
+            and isinstance(node["inputs"].get("image"), str)
+        ]
+
+    @property
+    def seed(self) -> int | None:
+        """The seed, when the workflow holds exactly one."""
+        seeds = [
+            node["inputs"][key]
+            for node in self.nodes.values()
+            for key in _SEED_INPUTS
+            if type(node["inputs"].get(key)) is int
+        ]
+        return seeds[0] if len(seeds) == 1 else None
+
+    def for_job(self, folder: str, files: Mapping[str, str]) -> dict[str, Any]:
+        """The prompt that ComfyUI gets: pictures and results under the job's own `folder`.
+
+        `files` maps a picture's name to its file's name in that folder. Since the folder is new
+        for each job, ComfyUI's cache never answers with files of an earlier job, which are gone.
+        """
+        nodes: dict[str, Any] = copy.deepcopy(dict(self.nodes))
+        for picture in self.loaded_pictures:
+            nodes[picture.node_id]["inputs"]["image"] = f"{folder}/{files[picture.name]}"
+        for node_id in list(nodes):
+            inputs = nodes[node_id]["inputs"]
+            prefix = inputs.get("filename_prefix")
+            if isinstance(prefix, str):
+                inputs["filename_prefix"] = f"{folder}/{_inside(prefix)}"
+            elif _is_link(prefix):
+                joined = f"{node_id}:{folder}:prefix"
+                nodes[joined] = {
+                    "class_type": "StringConcatenate",
+                    "inputs": {"string_a": f"{folder}/", "string_b": prefix, "delimiter": ""},
+                }
+                inputs["filename_prefix"] = [joined, 0]
+        return nodes
+
+
+def parse_workflow(value: Any) -> Workflow:
+    """Check the shape of `input.workflow`, an object or its JSON text. Raises InvalidWorkflow."""
+    if isinstance(value, str):
+        value = _parse_text(value)
+    if not isinstance(value, dict):
+        raise InvalidWorkflow(
+            f"input.workflow must be an object of nodes in API format, not {_kind(value)}"
+        )
+    if isinstance(value.get("nodes"), list):
+        raise InvalidWorkflow(
+            "input.workflow is the graph that the editor saves, not API format; "
+            f"{_HOW_TO_EXPORT} and send that"
+        )
+    if not value:
+        raise InvalidWorkflow("input.workflow has no nodes")
+    if isinstance(value.get("prompt"), dict) and "class_type" not in value["prompt"]:
+        raise InvalidWorkflow(
+            "input.workflow looks like a body of ComfyUI's /prompt; send the value of its `prompt`"
+        )
+    _check_is_json(value)
+    nodes = {node_id: _parse_node(node_id, node) for node_id, node in value.items()}
+    _check_links(nodes)
+    return Workflow(nodes)
+
+
+def _parse_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as exc:
+        raise InvalidWorkflow("input.workflow is nested too deeply") from exc
+    except ValueError as exc:
+        raise InvalidWorkflow(f"input.workflow is a text that is not JSON: {exc}") from exc
+
+
+def _check_is_json(value: dict[str, Any]) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except RecursionError as exc:
+        raise InvalidWorkflow("input.workflow is nested too deeply") from exc
+    except (ValueError, TypeError) as exc:
+        raise InvalidWorkflow(f"input.workflow holds a value that JSON has not: {exc}") from exc
+
+
+def _parse_node(node_id: str, node: Any) -> dict[str, Any]:
+    where = f"input.workflow node {node_id!r}"
+    if not isinstance(node, dict):
+        raise InvalidWorkflow(f"{where} must be an object, not {_kind(node)}", node_id=node_id)
+    class_type = node.get("class_type")
+    if not isinstance(class_type, str) or not class_type:
+        raise InvalidWorkflow(
+            f"{where} has no class_type; is this API format? ({_HOW_TO_EXPORT})", node_id=node_id
+        )
+    inputs = node.get("inputs", {})
+    if not isinstance(inputs, dict):
+        raise InvalidWorkflow(
+            f"{where} ({class_type}): inputs must be an object, not {_kind(inputs)}",
+            node_id=node_id,
+            class_type=class_type,
+        )
+    return {**node, "inputs": inputs}
+
+
+def _check_links(nodes: Mapping[str, Mapping[str, Any]]) -> None:
+    """ComfyUI answers a dangling link with a bare KeyError and runs into a loop unprepared."""
+    for node_id, name, link in _links(nodes):
+        if link[0] not in nodes:
+            raise InvalidWorkflow(
+                f"input.workflow node {node_id!r} ({nodes[node_id]['class_type']}): {name} is "
+                f"linked to node {link[0]!r}, which is not in the workflow",
+                node_id=node_id,
+                input=name,
+            )
+        if link[1] < 0:
+            raise InvalidWorkflow(
+                f"input.workflow node {node_id!r}: {name} is linked to output {link[1]}",
+                node_id=node_id,
+                input=name,
+            )
+    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
+    for node_id, _, link in _links(nodes):
+        sorter.add(node_id, link[0])
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as exc:
+        loop = " -> ".join(exc.args[1])
+        raise InvalidWorkflow(f"input.workflow has nodes that wait for each other: {loop}") from exc
+
+
+def _links(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, list[Any]]]:
+    for node_id, node in nodes.items():
+        for name, value in node["inputs"].items():
+            if _is_link(value):
+                yield node_id, name, value
+
+
+def _is_link(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and type(value[1]) is int
+    )
+
+
+def _without_folder_note(name: str) -> str:
+    """The editor may write "photo.png [input]" (ComfyUI folder_paths.annotated_filepath)."""
+    return name.removesuffix("[input]").rstrip() if name.endswith(" [input]") else name
+
+
+def _inside(prefix: str) -> str:
+    """`prefix` as a path that can't leave the folder it is put in."""
+    return posixpath.normpath(f"/{prefix}").lstrip("/") or "ComfyUI"
+
+
+def _kind(value: Any) -> str:
+    names = {
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+        dict: "an object",
+    }
+    return names.get(type(value), type(value).__name__)
