@@ -42,7 +42,10 @@ def choose_weights(project_dir: Path, environ: Mapping[str, str]) -> LocalWeight
 def _scale(project_dir: Path, reason: str, environ: Mapping[str, str]) -> LocalWeights:
     folder = project_dir / "build" / "scale-models"
     nodes = project_dir / "comfy" / "scale_models" / "custom_nodes.yaml"
-    arguments = shlex.join(["--extra-model-paths-config", str(nodes)])
+    # On a CPU ComfyUI chooses another attention than on a GPU, and a several times slower one.
+    arguments = shlex.join(
+        ["--use-pytorch-cross-attention", "--extra-model-paths-config", str(nodes)]
+    )
     return LocalWeights(
         True,
         reason,

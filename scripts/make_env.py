@@ -20,7 +20,7 @@ def main() -> int:
     arguments = _parse_arguments()
     try:
         _make_env(arguments.dir, arguments.lock, arguments.needs_gb)
-    except RuntimeError as exc:
+    except (RuntimeError, OSError) as exc:
         print(f"make_env: {exc}", file=sys.stderr)
         return 1
     return 0

@@ -1,0 +1,57 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PY := PYTHONPATH=. .venv/bin/python
+ARGS ?=
+
+.PHONY: help setup run worker test lint types unit contract integration format verify-models lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: ## make both Python environments, vendor ComfyUI, write the scale models
+	@$(PYTHON) scripts/make_env.py .venv requirements-dev.lock --needs-gb 1
+	@$(PYTHON) scripts/make_env.py comfy/.venv comfy/requirements.lock --needs-gb 8
+	@$(PYTHON) scripts/vendor_comfyui.py
+	@comfy/.venv/bin/python comfy/scale_models/write.py build/scale-models
+
+run: setup ## edit the example photo through the worker, into out/
+	@$(PY) scripts/run_edit.py $(ARGS)
+
+worker: setup ## the worker in RunPod's loop, with the RUNPOD_ variables that are set
+	@$(PY) scripts/run_worker.py $(ARGS)
+
+test: setup lint types unit contract integration ## everything that CI checks
+
+lint: ## style, and the arrows between modules
+	@.venv/bin/ruff check handler scripts tests comfy
+	@.venv/bin/ruff format --check handler scripts tests comfy
+	@.venv/bin/lint-imports
+
+types: ## mypy, strict
+	@.venv/bin/mypy
+
+unit: ## tests of single modules
+	@.venv/bin/python -m pytest tests/unit $(ARGS)
+
+contract: ## our stand-ins against the real ComfyUI, SDK and S3 server; README against the code
+	@.venv/bin/python -m pytest tests/contract $(ARGS)
+
+integration: ## the whole worker against the real ComfyUI on the CPU
+	@.venv/bin/python -m pytest tests/integration $(ARGS)
+
+format: ## rewrite the code in the one style
+	@.venv/bin/ruff check --fix handler scripts tests comfy
+	@.venv/bin/ruff format handler scripts tests comfy
+
+verify-models: setup ## full SHA-256 of the weights in WORKER_MODELS_DIR
+	@$(PY) scripts/verify_models.py --models-dir "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(ARGS)
+
+lock: setup ## resolve the Python locks again
+	@scripts/lock-python
+
+clean: ## remove everything that the other commands made
+	@rm -rf .venv comfy/.venv comfy/ComfyUI build out

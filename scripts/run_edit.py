@@ -1,0 +1,151 @@
+"""Edits the example photo through the worker, in the RunPod SDK's local mode: what `make run` does.
+
+Starts `python -m handler` on a test input, shows its progress, and tells where the picture is.
+"""
+
+import argparse
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from handler.errors import WorkerError
+from handler.local_weights import LocalWeights, choose_weights
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+_EXAMPLES = PROJECT_DIR / "examples"
+
+
+def main() -> int:
+    """The exit code: 0 with a picture, 1 without."""
+    arguments = _parse_arguments()
+    try:
+        weights = choose_weights(PROJECT_DIR, os.environ)
+    except WorkerError as error:
+        print(f"run_edit: {error.code}: {error.message}", file=sys.stderr)
+        return 1
+    if weights.is_scale:
+        print(f"Weights: scale models, since {weights.reason}. The picture will be noise.")
+    else:
+        print(f"Weights: {weights.reason}.")
+    job_id = time.strftime("edit-%Y%m%d-%H%M%S")
+    job = _make_job(job_id, arguments)
+    started = time.monotonic()
+    if not _run_worker(job, weights, arguments.out):
+        return 1
+    _report(arguments.out / job_id, weights, time.monotonic() - started)
+    return 0
+
+
+def _make_job(job_id: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    workflow = json.loads((_EXAMPLES / "qwen_image_edit_2509.json").read_text())
+    if arguments.prompt is not None:
+        workflow["111"]["inputs"]["prompt"] = arguments.prompt
+    if arguments.seed is not None:
+        workflow["3"]["inputs"]["seed"] = arguments.seed
+    name = workflow["78"]["inputs"]["image"]
+    picture = base64.b64encode(arguments.photo.read_bytes()).decode()
+    job_input = {"workflow": workflow, "images": [{"name": name, "image": picture}]}
+    # A picture inline, whatever bucket the environment names: it is to be written to a file.
+    return {"id": job_id, "input": job_input | {"output": {"delivery": "base64"}}}
+
+
+def _run_worker(job: dict[str, Any], weights: LocalWeights, out: Path) -> bool:
+    """Run the worker on the job; True when it ended well. Its log becomes lines of progress."""
+    with tempfile.TemporaryDirectory(prefix="qwen-run-") as folder:
+        # The SDK reads ./test_input.json: a picture is too large for a command line.
+        (Path(folder) / "test_input.json").write_text(json.dumps(job))
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "handler"],
+            cwd=folder,
+            env=_environment(weights, out),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert worker.stdout is not None
+        started = time.monotonic()
+        try:
+            for line in worker.stdout:
+                if text := _progress(line):
+                    print(f"{time.monotonic() - started:6.1f} s  {text}", flush=True)
+        finally:
+            worker.terminate()
+            exit_code = worker.wait()
+    if exit_code != 0:
+        print(f"run_edit: the worker ended with exit code {exit_code}", file=sys.stderr)
+    return exit_code == 0
+
+
+def _environment(weights: LocalWeights, out: Path) -> dict[str, str]:
+    environment = weights.environment | {
+        "PYTHONPATH": str(PROJECT_DIR),
+        "WORKER_SAVE_DIR": str(out.absolute()),
+        "WORKER_LOG_LEVEL": "DEBUG",
+    }
+    # With it the SDK would go and take jobs.
+    environment.pop("RUNPOD_WEBHOOK_GET_JOB", None)
+    return environment
+
+
+def _progress(line: str) -> str | None:
+    """What a user wants to see of a line of the worker's log; None for the rest."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line.strip()
+    match entry["event"]:
+        case "comfyui started":
+            return "ComfyUI is starting"
+        case "comfyui ready":
+            return "ComfyUI is ready"
+        case "node begins":
+            return f"{entry['class_type']}"
+        case "progress":
+            return f"{entry['class_type']}: step {entry['step']} of {entry['steps']}"
+        case "job failed" | "worker ends":
+            tail = "\n".join(entry["details"].get("log_tail", []))
+            return f"{entry['code']}: {entry['message']}\n{tail}".strip()
+        case _ if entry["level"] in {"warning", "error"}:
+            return line.strip()
+        case _:
+            return None
+
+
+def _report(folder: Path, weights: LocalWeights, seconds: float) -> None:
+    answer = json.loads((folder / "answer.json").read_text())
+    for image in answer["images"]:
+        print(
+            f"\nPicture: {_shown(folder / image['data'])}\n"
+            f"Size:    {image['width']} x {image['height']} pixels, {image['bytes']} bytes"
+        )
+    phases = ", ".join(f"{phase} {ms / 1000:.2f} s" for phase, ms in answer["timings"].items())
+    print(f"Phases:  {phases}\nIn all:  {seconds:.1f} s, with the start of ComfyUI")
+    if weights.is_scale:
+        print(
+            f"Weights: SCALE MODELS ({weights.reason}): every node is the real one, the picture is "
+            "noise.\n         With a CUDA GPU and the four files of models.lock in "
+            "WORKER_MODELS_DIR the same command edits the photo."
+        )
+
+
+def _shown(path: Path) -> Path:
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photo", type=Path, default=_EXAMPLES / "portrait.jpg")
+    parser.add_argument("--prompt", help="default: the example workflow's")
+    parser.add_argument("--seed", type=int, help="default: the example workflow's")
+    parser.add_argument("--out", type=Path, default=PROJECT_DIR / "out", help="default: out/")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
