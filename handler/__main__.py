@@ -39,7 +39,7 @@ log = get_logger()
 
 def main() -> int:
     """The exit code: 0 after an ordered end, 1 when the worker can't start or the job failed."""
-    arguments = _parse_arguments()
+    arguments = make_parser().parse_args()
     configure("INFO", secret_values())
     try:
         settings = read_settings()
@@ -157,7 +157,7 @@ def _check_has_test_input() -> None:
         )
 
 
-def _parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """Only to refuse what nobody reads and to explain; the SDK reads its flags itself."""
     parser = argparse.ArgumentParser(
         prog="python -m handler",
@@ -173,7 +173,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rp_api_concurrency", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rp_log_level", help=argparse.SUPPRESS)
     parser.add_argument("--rp_debugger", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser
 
 
 def _settings_help() -> str:

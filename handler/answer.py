@@ -15,8 +15,11 @@ from typing import Any
 from handler.errors import WorkerError
 from handler.job_folder import OutputImage
 
-# Not an address: its slashes follow a colon, a slash or a host.
-_CONTAINER_PATH = re.compile(r"(?<![\w:/.])/(?:[\w.@+~-]+/)+([\w.@+~-]*)")
+# Addresses stay: their slashes stand beside a slash or after a host. What follows file:// goes.
+_CONTAINER_PATH = re.compile(r"(?:(?<![\w/.])|(?<=://))/(?:[\w.@+~-]+/)+([\w.@+~-]*)")
+
+
+_LONGEST_TEXT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,9 @@ def _presentable(value: Any) -> Any:
     match value:
         case str():
             text = value.encode("utf-8", "replace").decode()
+            if len(text) > _LONGEST_TEXT:
+                # Callers' own values come back in errors, and may be as large as a job.
+                text = f"{text[:_LONGEST_TEXT]}... ({len(text)} characters)"
             return _CONTAINER_PATH.sub(r".../\1", text)
         case dict():
             return {_presentable(str(key)): _presentable(item) for key, item in value.items()}
@@ -97,5 +103,7 @@ def _presentable(value: Any) -> Any:
             return [_presentable(item) for item in value]
         case float() if not math.isfinite(value):
             return str(value)
-        case _:
+        case None | bool() | int() | float():
             return value
+        case _:
+            return _presentable(str(value))

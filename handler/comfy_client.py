@@ -11,6 +11,7 @@ import aiohttp
 from handler.errors import ComfyProtocol, ComfyUnavailable
 from handler.rejections import needs_object_info, rejection
 
+_PROBE_S = 5.0
 _ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 
 
@@ -35,9 +36,11 @@ class ComfyClient:
         await self._session.close()
 
     async def is_answering(self) -> bool:
+        """Whether ComfyUI answers, and soon."""
         try:
-            await self._get("/system_stats")
-        except (ComfyUnavailable, ComfyProtocol):
+            async with asyncio.timeout(_PROBE_S):
+                await self._get("/system_stats")
+        except (ComfyUnavailable, ComfyProtocol, TimeoutError):
             return False
         return True
 
@@ -95,8 +98,10 @@ class ComfyClient:
         connected = asyncio.Event()
         listener = asyncio.create_task(self._listen(prompt_id, messages, connected))
         try:
+            # Not wait_for: Python 3.11's can lose a cancellation.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(connected.wait(), timeout=2)
+                async with asyncio.timeout(2):
+                    await connected.wait()
             yield messages
         finally:
             listener.cancel()

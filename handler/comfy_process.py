@@ -24,12 +24,18 @@ class ComfyExit:
 
     exit_code: int
     log_tail: tuple[str, ...]
+    was_stopped: bool = False
 
     @property
     def reason(self) -> str:
+        if self.was_stopped:
+            return "stopped by the worker"
         if self.exit_code >= 0:
             return f"exit code {self.exit_code}"
-        name = signal.Signals(-self.exit_code).name
+        try:
+            name = signal.Signals(-self.exit_code).name
+        except ValueError:  # a real-time signal has no name
+            name = f"signal {-self.exit_code}"
         likely = ", likely for lack of memory" if name == "SIGKILL" else ""
         return f"killed by {name}{likely}"
 
@@ -100,6 +106,7 @@ class ComfyProcess:
         self._env = dict(env)
         self._on_line = on_line
         self._child: subprocess.Popen[bytes] | None = None
+        self._ended = ComfyExit(0, ())
         self._tail: deque[str] = deque(maxlen=_LOG_TAIL_LINES)
         self._reader: threading.Thread | None = None
 
@@ -130,7 +137,7 @@ class ComfyProcess:
     def exit(self) -> ComfyExit | None:
         """How the child ended, or None while it runs. A child never started has exit code 0."""
         if self._child is None:
-            return ComfyExit(0, ())
+            return self._ended
         exit_code = self._child.poll()
         if exit_code is None:
             return None
@@ -144,8 +151,9 @@ class ComfyProcess:
         child = self._child
         if child is None:
             return
+        was_running = child.poll() is None
         with contextlib.suppress(ProcessLookupError):
-            if child.poll() is None:
+            if was_running:
                 os.killpg(child.pid, signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(timeout=_STOP_GRACE_S)
@@ -153,8 +161,7 @@ class ComfyProcess:
         child.wait()
         if self._reader is not None:
             self._reader.join(timeout=1)
-        if child.stdout is not None and not (self._reader and self._reader.is_alive()):
-            child.stdout.close()
+        self._ended = ComfyExit(child.returncode, tuple(self._tail), was_running)
         self._child = None
 
     def _check_port_is_free(self) -> None:
@@ -171,8 +178,10 @@ class ComfyProcess:
 
     def _copy_lines(self, child: subprocess.Popen[bytes], tail: deque[str]) -> None:
         assert child.stdout is not None
-        while raw := child.stdout.readline(_LONGEST_LINE):
-            line = raw.decode("utf-8", "replace").rstrip()
-            if line:
-                tail.append(line)
-                self._on_line(line)
+        with child.stdout as pipe:
+            while raw := pipe.readline(_LONGEST_LINE):
+                # Of a progress bar, which draws over itself, only the last state.
+                line = raw.decode("utf-8", "replace").rstrip().rpartition("\r")[2]
+                if line:
+                    tail.append(line)
+                    self._on_line(line)

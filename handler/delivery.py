@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import PurePosixPath
 from typing import Any
 
 from handler.answer import StoredImage, encoded_bytes
@@ -76,11 +78,10 @@ class Deliverer:
 
 
 def _distinct(keys: Iterable[str]) -> list[str]:
-    """A template without `{name}` gives pictures of one job the same key: number the later ones."""
-    seen: dict[str, int] = {}
-    distinct = []
+    """A template without `{ext}` can give two pictures of a job one key: number the later ones."""
+    distinct: list[str] = []
     for key in keys:
-        seen[key] = count = seen.get(key, 0) + 1
-        stem, dot, extension = key.rpartition(".")
-        distinct.append(key if count == 1 else f"{stem}-{count}{dot}{extension}")
+        path = PurePosixPath(key)
+        numbered = (str(path.with_stem(f"{path.stem}-{number}")) for number in count(2))
+        distinct.append(next(name for name in chain([key], numbered) if name not in distinct))
     return distinct

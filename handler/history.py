@@ -1,10 +1,13 @@
 """One entry of ComfyUI's /history to the files it saved, or to the error it stands for. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from handler.errors import ComfyProtocol, Interrupted, NodeFailed, NoOutput, OutOfMemory, RunError
+
+# ComfyUI appends it to what an exception says (execution.py, OOM tips).
+_EDITOR_ADVICE = "This error means you ran out of memory on your GPU."
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,6 @@ class Execution:
     """What a prompt that ended well left behind. Times are seconds since 1970."""
 
     saved: tuple[SavedFile, ...]
-    previews: tuple[SavedFile, ...]
     started_at_s: float | None
     ended_at_s: float | None
 
@@ -31,34 +33,41 @@ class Execution:
 def read_execution(entry: Mapping[str, Any]) -> Execution:
     """Raises NodeFailed, OutOfMemory, Interrupted, NoOutput or ComfyProtocol."""
     try:
-        messages = {name: data for name, data in entry["status"]["messages"]}
-        files = tuple(_files(entry["outputs"]))
-        is_success = entry["status"]["status_str"] == "success"
-    except (KeyError, TypeError, ValueError) as exc:
+        return _read(entry)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ComfyProtocol(f"ComfyUI's history entry has an unknown form: {exc!r}") from exc
-    if not is_success:
+
+
+def _read(entry: Mapping[str, Any]) -> Execution:
+    messages = {name: data for name, data in entry["status"]["messages"]}
+    if entry["status"]["status_str"] != "success":
         raise _failure(messages)
+    files = files_of(entry)
     saved = tuple(file for file in files if file.folder_type == "output")
-    previews = tuple(file for file in files if file.folder_type == "temp")
     if not saved:
         hint = (
             "only previews; end the workflow in a SaveImage instead of a PreviewImage"
-            if previews
+            if files
             else "the workflow needs a node such as SaveImage"
         )
         raise NoOutput(f"the workflow ended well and saved no picture: {hint}")
     return Execution(
         saved,
-        previews,
         _time_s(messages.get("execution_start")),
         _time_s(messages.get("execution_success")),
     )
 
 
-def _files(outputs: Mapping[str, Any]) -> Iterator[SavedFile]:
-    for node_id, output in outputs.items():
-        for file in output.get("images", ()):
-            yield SavedFile(node_id, file["filename"], file["subfolder"], file["type"])
+def files_of(entry: Mapping[str, Any]) -> tuple[SavedFile, ...]:
+    """All files that the run left, previews too, however it ended. Raises ComfyProtocol."""
+    try:
+        return tuple(
+            SavedFile(node_id, file["filename"], file["subfolder"], file["type"])
+            for node_id, output in entry["outputs"].items()
+            for file in output.get("images", ())
+        )
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise ComfyProtocol(f"ComfyUI's history entry has an unknown form: {exc!r}") from exc
 
 
 def _failure(messages: Mapping[str, Any]) -> RunError | ComfyProtocol:
@@ -69,12 +78,9 @@ def _failure(messages: Mapping[str, Any]) -> RunError | ComfyProtocol:
         return ComfyProtocol("ComfyUI reports a failed run and no reason")
     node_id, class_type = str(fault.get("node_id")), str(fault.get("node_type"))
     exception_type = str(fault.get("exception_type", ""))
-    # ComfyUI appends advice for its editor's users after a line break.
-    reason = str(fault.get("exception_message", "")).strip().partition("\n")[0]
-    kind: type[RunError] = NodeFailed
-    # Of torch.cuda too, and of the host: all end in the same name.
-    if exception_type.endswith("OutOfMemoryError") or exception_type == "MemoryError":
-        kind = OutOfMemory
+    reason = str(fault.get("exception_message", "")).partition(_EDITOR_ADVICE)[0].strip()
+    # torch's, of the GPU, and Python's and NumPy's, of the host.
+    kind = OutOfMemory if exception_type.endswith("MemoryError") else NodeFailed
     return kind(
         f"node {node_id} ({class_type}) raised {exception_type}: {reason}",
         node_id=node_id,

@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from handler.errors import InvalidImage
 
@@ -19,18 +19,20 @@ Image.MAX_IMAGE_PIXELS = None
 
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.ASCII)
 _LINE_BREAKS = str.maketrans("", "", "\r\n")
+# In lower case, as HTML comes in both.
 _LOOKS_LIKE = (
-    (b"GIF8", "a GIF"),
-    (b"BM", "a BMP"),
-    (b"%PDF", "a PDF"),
-    (b"II*\x00", "a TIFF"),
-    (b"MM\x00*", "a TIFF"),
-    (b"PK\x03\x04", "a ZIP archive"),
+    (b"gif8", "a GIF"),
+    (b"bm", "a BMP"),
+    (b"%pdf", "a PDF"),
+    (b"ii*\x00", "a TIFF"),
+    (b"mm\x00*", "a TIFF"),
+    (b"pk\x03\x04", "a ZIP archive"),
     (b"<svg", "an SVG"),
     (b"<?xml", "an XML text"),
-    (b"<!DOCTYPE", "an HTML page"),
+    (b"<!doctype", "an HTML page"),
     (b"<html", "an HTML page"),
     (b"http", "an address"),
+    (b"\x00\x00\x00", "an HEIC, AVIF or video file"),
 )
 # Pillow has no base class for what its decoders raise on broken files.
 _DECODER_ERRORS = (
@@ -93,7 +95,13 @@ def decode_image(name: str, text: str, where: str, limits: ImageLimits) -> Input
                     frames=frames,
                     limit_pixels=limits.pixels,
                 )
-            picture.load()
+            # ComfyUI's LoadImage reads every frame.
+            for frame in range(frames):
+                picture.seek(frame)
+                picture.load()
+    except UnidentifiedImageError as exc:
+        # Its own text names an object in memory.
+        raise fault(f"the {kind} is broken or truncated: its header can't be read") from exc
     except _DECODER_ERRORS as exc:
         raise fault(f"the {kind} is broken or truncated: {exc}") from exc
     return InputImage(name, data, extension, width, height)
@@ -136,8 +144,8 @@ def _format_of(data: bytes, fault: Any) -> tuple[str, str]:
         return "WEBP", "webp"
     if not data:
         raise fault("is empty")
-    head = data.lstrip()[:16]
+    head = data[:64].lstrip().lower()
     looks = next((what for start, what in _LOOKS_LIKE if head.startswith(start)), None)
-    if looks is None and data[:64].decode("latin-1").isprintable():
+    if looks is None and head.translate(None, b"\r\n\t").decode("latin-1").isprintable():
         looks = "a text"
     raise fault(f"is {looks or 'no picture that is known here'}; send PNG, JPEG or WebP")

@@ -65,14 +65,12 @@ class JobFolder:
         not there, lies outside the output folder or is no picture."""
         return [self._read(file) for file in execution.saved]
 
-    def drop_strays(self, execution: Execution) -> None:
-        """Remove what the run left outside the job's folder: previews, and files of nodes that
+    def drop_strays(self, files: Iterable[SavedFile]) -> None:
+        """Remove what a run left outside the job's folder: previews, and files of nodes that
         choose their own place."""
-        for root, files in (
-            (self.temp_dir, execution.previews),
-            (self.output_dir, execution.saved),
-        ):
-            for file in files:
+        roots = {"output": self.output_dir, "temp": self.temp_dir}
+        for file in files:
+            if root := roots.get(file.folder_type):
                 with contextlib.suppress(OSError, ComfyProtocol):
                     _path_under(root, file).unlink()
 
@@ -118,12 +116,24 @@ def open_job_folder(paths: ComfyPaths, name: str) -> Iterator[JobFolder]:
         yield JobFolder(name, paths.input_dir, paths.output_dir, temp_dir)
     finally:
         for place in places:
-            shutil.rmtree(place, ignore_errors=True)
+            _remove(place)
+
+
+def _remove(place: Path) -> None:
+    """A thread of a cancelled job may still be writing here: renaming ends that, and what it adds
+    meanwhile would make rmtree fail."""
+    gone = place.with_name(f"{place.name}.gone")
+    with contextlib.suppress(OSError):
+        place.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _path_under(root: Path, file: SavedFile) -> Path:
     root = root.resolve()
-    path = (root / file.subfolder / file.filename).resolve()
+    try:
+        path = (root / file.subfolder / file.filename).resolve()
+    except (ValueError, RuntimeError) as exc:  # a NUL, or links in a circle
+        raise ComfyProtocol(f"node {file.node_id} names a file that can't exist") from exc
     if not path.is_relative_to(root):
         raise ComfyProtocol(f"node {file.node_id} names a file outside the output folder")
     return path

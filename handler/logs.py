@@ -1,8 +1,11 @@
 """JSON log lines on stdout, with the context of the job and without secrets or picture data."""
 
+import contextlib
 import logging
+import math
+import os
 import re
-import sys
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,7 +13,7 @@ import structlog
 
 _REDACTED = "[redacted]"
 # 120 characters of base64 in a row are no word of any language: they are picture data.
-_BASE64_RUN = re.compile(r"[A-Za-z0-9+/]{120,}={0,2}")
+_BASE64_RUN = re.compile(r"[A-Za-z0-9+/_-]{120,}={0,2}")
 _SIGNED_QUERY = re.compile(
     r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId)=[^&\s\"']+"
 )
@@ -29,10 +32,11 @@ def make_scrubber(secrets: Iterable[str]) -> Callable[[Any], Any]:
         return _BASE64_RUN.sub(lambda run: f"[{len(run.group())} characters of base64]", text)
 
     def scrub(value: Any) -> Any:
-        if value is None or isinstance(value, bool | int | float):
+        is_finite = isinstance(value, float) and math.isfinite(value)
+        if value is None or is_finite or isinstance(value, bool | int):
             return value
         if isinstance(value, dict):
-            return {scrub(key): scrub(item) for key, item in value.items()}
+            return {scrub_text(str(key)): scrub(item) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [scrub(item) for item in value]
         if isinstance(value, bytes | bytearray | memoryview):
@@ -40,6 +44,43 @@ def make_scrubber(secrets: Iterable[str]) -> Callable[[Any], Any]:
         return scrub_text(str(value))
 
     return scrub
+
+
+class _Lines:
+    """Writes whole lines to stdout, in one call each, from any thread and any forked process.
+
+    A buffered stream would be copied by a fork with what it holds, and its lock with who holds it:
+    RunPod's SDK forks a heartbeat while a thread of ours copies ComfyUI's lines.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._unlock)
+
+    def msg(self, line: str) -> None:
+        data = f"{line}\n".encode("utf-8", "backslashreplace")
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(1, data) :]
+
+    log = debug = info = warning = error = critical = exception = msg
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()
+
+
+class _StandardHandler(logging.Handler):
+    """The standard library's records as lines of the same kind."""
+
+    def __init__(self, lines: _Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.msg(self.format(record))
+
+
+_LINES = _Lines()
 
 
 def configure(level: str, secrets: Iterable[str]) -> None:
@@ -59,10 +100,10 @@ def configure(level: str, secrets: Iterable[str]) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=lambda *_: _LINES,
         cache_logger_on_first_use=False,
     )
-    standard = logging.StreamHandler(sys.stdout)
+    standard = _StandardHandler(_LINES)
     standard.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -76,6 +117,7 @@ def configure(level: str, secrets: Iterable[str]) -> None:
     root.handlers[:] = [standard]
     # Libraries speak of every request at INFO; their warnings are what an operator needs.
     root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:

@@ -17,12 +17,16 @@ def end_forks_with_worker() -> None:
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
-    worker_pid = os.getpid()
+    parent_pid = 0
+
+    def before_fork() -> None:
+        nonlocal parent_pid
+        parent_pid = os.getpid()
 
     def after_fork() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != worker_pid:
+        if os.getppid() != parent_pid:
             os._exit(1)
 
-    os.register_at_fork(after_in_child=after_fork)
+    os.register_at_fork(before=before_fork, after_in_child=after_fork)

@@ -2,12 +2,14 @@
 child's death all end the one wait here; a prompt that is given up never stays on the GPU."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from handler.comfy_client import ComfyClient
 from handler.errors import BackendError, ComfyExited, ComfyUnavailable, PromptLost
+from handler.history import SavedFile, files_of
 from handler.logs import get_logger
 from handler.supervisor import Supervisor
 
@@ -16,6 +18,7 @@ _HISTORY_POLL_S = 0.25
 _QUEUE_POLL_S = 1.0
 # ComfyUI writes the history just after it has told the websocket that the prompt ended.
 _ENDED_POLL_S = 0.01
+_STOP_POLL_S = 0.1
 _PROGRESS_LOG_S = 1.0
 _ENDINGS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
 
@@ -43,6 +46,12 @@ class PromptRun:
         self._has_begun = False
         self._has_ended = False
         self._last_progress_s = 0.0
+        self._entry: dict[str, Any] | None = None
+
+    @property
+    def files(self) -> tuple[SavedFile, ...]:
+        """What the prompt left on disk, however it ended."""
+        return files_of(self._entry) if self._entry else ()
 
     async def execute(self) -> dict[str, Any]:
         """The prompt's history entry. Raises WorkflowRejected and BackendError."""
@@ -61,16 +70,16 @@ class PromptRun:
             async with self._comfy.events(self._prompt_id) as events:
                 await self._comfy.queue_prompt(self._prompt, self._prompt_id)
                 log.info("prompt queued")
-                entry = await self._wait(events)
-            await self._comfy.forget(self._prompt_id)
+                self._entry = await self._wait(events)
+            # The result is in hand: a child that dies now can't take it back.
+            with contextlib.suppress(BackendError):
+                await self._comfy.forget(self._prompt_id)
         except ComfyExited:
             raise
         except BaseException as exc:
-            if isinstance(exc, ComfyUnavailable):
-                await self._raise_if_exited()
-            await self._give_up()
+            await _finish(self._give_up(exc))
             raise
-        return entry
+        return self._entry
 
     async def _wait(self, events: asyncio.Queue[dict[str, Any]]) -> dict[str, Any]:
         look_at_queue_s = time.monotonic() + _QUEUE_POLL_S
@@ -137,14 +146,37 @@ class PromptRun:
             self._supervisor.check_alive(self._generation)
             await asyncio.sleep(0.05)
 
-    async def _give_up(self) -> None:
+    async def _give_up(self, reason: BaseException) -> None:
         """Stop the prompt and wait until it is gone; restart a child that does not let go of it."""
+        if isinstance(reason, ComfyUnavailable):
+            await self._raise_if_exited()
         try:
             async with asyncio.timeout(self._interrupt_grace_s):
                 await self._comfy.stop_prompt(self._prompt_id)
                 while self._prompt_id in set().union(*await self._comfy.queue()):
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(_STOP_POLL_S)
+                    # Again: ComfyUI forgets an interruption that comes just before it begins
+                    # (execution.py, execute_async).
+                    await self._comfy.stop_prompt(self._prompt_id)
+                self._entry = await self._comfy.history(self._prompt_id)
                 await self._comfy.forget(self._prompt_id)
         except (TimeoutError, BackendError):
             if self._generation == self._supervisor.generation:
                 self._supervisor.restart()
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work` to its end. A cancellation meanwhile is raised after it: a job cancelled twice
+    must not leave its prompt behind."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is None:
+        task.result()
+    else:
+        await asyncio.gather(task, return_exceptions=True)
+        raise cancelled

@@ -12,6 +12,9 @@ from handler.errors import WorkflowRejected
 
 _SHOWN_FAULTS = 3
 _SHOWN_OPTIONS = 10
+_EXTENSION = ".safetensors"
+# The second is how later versions of ComfyUI call it.
+_UNKNOWN_CLASS = frozenset({"invalid_prompt", "missing_node_type"})
 
 
 def rejection(
@@ -22,7 +25,7 @@ def rejection(
     node_errors = answer.get("node_errors") or {}
     faults = (
         _unknown_classes(nodes, object_info)
-        if error.get("type") == "invalid_prompt"
+        if error.get("type") in _UNKNOWN_CLASS
         else {
             str(node_id): [
                 _fault(fault, entry.get("class_type", ""), object_info)
@@ -47,7 +50,7 @@ def rejection(
 def needs_object_info(answer: Mapping[str, Any]) -> bool:
     """Whether the nearest names need /object_info: ComfyUI leaves out unknown types and long
     lists of options."""
-    if (answer.get("error") or {}).get("type") == "invalid_prompt":
+    if (answer.get("error") or {}).get("type") in _UNKNOWN_CLASS:
         return True
     return any(
         fault.get("type") == "value_not_in_list"
@@ -119,9 +122,11 @@ def _options(config: Any) -> list[str]:
 
 
 def _near(value: str, options: list[str]) -> list[str]:
-    by_lower = {option.lower(): option for option in options}
-    found = difflib.get_close_matches(value.lower(), by_lower, n=3, cutoff=0.5)
-    return [by_lower[option] for option in found]
+    """The options most like `value`; an extension that all models share makes no likeness."""
+    by_stem = {option.lower().removesuffix(_EXTENSION): option for option in options}
+    stem = value.lower().removesuffix(_EXTENSION)
+    found = difflib.get_close_matches(stem, by_stem, n=3, cutoff=0.5)
+    return [by_stem[option] for option in found]
 
 
 def _near_text(near: list[str]) -> str:

@@ -1,10 +1,10 @@
 """Runs one job from its input to its answer; the straight line of the whole worker."""
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from handler.answer import success_answer
 from handler.comfy_client import ComfyClient
 from handler.comfy_process import ComfyPaths
 from handler.delivery import Deliverer
-from handler.errors import JobTimeout
+from handler.errors import ComfyProtocol, JobTimeout
 from handler.history import Execution, read_execution
 from handler.job import Job
 from handler.job_folder import open_job_folder
@@ -29,7 +29,7 @@ class Timings:
         self._started = time.perf_counter()
         self._phases_ms: dict[str, int] = {}
 
-    @contextmanager
+    @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         try:
@@ -90,19 +90,20 @@ class Runner:
             with timings.phase("inputs"):
                 files = await asyncio.to_thread(folder.write_images, job.images)
             prompt = job.workflow.for_job(folder.name, files)
-            with timings.phase("run"):
-                async with self._connect() as comfy:
-                    entry = await PromptRun(
-                        comfy, self._supervisor, prompt, prompt_id,
-                        interrupt_grace_s=self._interrupt_grace_s,
-                    ).execute()  # fmt: skip
-            execution = read_execution(entry)
-            timings.split_run(execution)
-            with timings.phase("collect"):
+            async with self._connect() as comfy:
+                prompt_run = PromptRun(
+                    comfy, self._supervisor, prompt, prompt_id,
+                    interrupt_grace_s=self._interrupt_grace_s,
+                )  # fmt: skip
                 try:
-                    images = await asyncio.to_thread(folder.read_images, execution)
+                    with timings.phase("run"):
+                        execution = read_execution(await prompt_run.execute())
+                    timings.split_run(execution)
+                    with timings.phase("collect"):
+                        images = await asyncio.to_thread(folder.read_images, execution)
                 finally:
-                    folder.drop_strays(execution)
+                    with contextlib.suppress(ComfyProtocol):
+                        folder.drop_strays(prompt_run.files)
         build = partial(
             success_answer, request_id=job.request_id, prompt_id=prompt_id, seed=job.workflow.seed
         )

@@ -16,10 +16,14 @@ def save_answer(save_dir: Path, job_id: str, answer: Mapping[str, Any]) -> None:
     folder = save_dir / (_NOT_IN_FOLDER_NAMES.sub("_", job_id).lstrip(".") or "job")
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
+    names: set[str] = set()
     for index, entry in enumerate(answer["images"]):
         entry = dict(entry)
         if entry["type"] == "base64":
-            name = entry["filename"] if index == 0 else f"{index}-{entry['filename']}"
+            name = Path(entry["filename"]).name
+            while name in names:
+                name = f"{index}-{name}"
+            names.add(name)
             (folder / name).write_bytes(base64.b64decode(entry["data"]))
             entry |= {"type": "file", "data": name}
         entries.append(entry)

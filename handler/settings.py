@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from handler.bucket import BucketSettings, check_key_template
@@ -31,10 +39,20 @@ def _split_shell(value: str) -> str:
     return value
 
 
+def _check_template(value: str) -> str:
+    try:
+        check_key_template(value)
+    except InvalidSettings as exc:
+        raise ValueError(exc.message) from exc
+    return value
+
+
 class Settings(BaseSettings):
     """One field for each variable, named as the variable in lower case."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     worker_models_dir: Annotated[
         Path,
@@ -112,12 +130,16 @@ class Settings(BaseSettings):
     ] = None
     bucket_name: Annotated[str | None, Field(description="bucket")] = None
     bucket_access_key_id: Annotated[SecretStr | None, Field(description="access key id")] = None
-    bucket_secret_access_key: Annotated[SecretStr | None, Field(description="secret key")] = None
+    bucket_secret_access_key: Annotated[
+        SecretStr | None, Field(validate_default=True, description="secret key")
+    ] = None
     worker_bucket_region: Annotated[
         str, Field(description="region that requests are signed for; R2 wants `auto`")
     ] = "auto"
     worker_bucket_key_template: Annotated[
-        str, Field(description="object key, from `{job_id}`, `{request_id}`, `{name}`, `{ext}`")
+        str,
+        AfterValidator(_check_template),
+        Field(description="object key, from `{job_id}`, `{request_id}`, `{name}`, `{ext}`"),
     ] = "{request_id}/{name}.{ext}"
     worker_bucket_public_url: Annotated[
         str | None,
@@ -133,19 +155,27 @@ class Settings(BaseSettings):
         SecretStr | None, Field(description="set by RunPod; without it the SDK runs one local test")
     ] = None
 
-    @model_validator(mode="after")
-    def _bucket_is_whole(self) -> Self:
-        values = {name.upper(): getattr(self, name) for name in _BUCKET_FIELDS}
-        missing = [name for name, value in values.items() if not value]
-        if missing and len(missing) < len(values):
+    @field_validator("bucket_secret_access_key")
+    @classmethod
+    def _bucket_is_whole(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """On the last of the four, where the others are known; one with a fault of its own is not
+        among them and counts as set."""
+        values = {**info.data, "bucket_secret_access_key": value}
+        names = [name.upper() for name in _BUCKET_FIELDS]
+        missing = [name for name in names if not values.get(name.lower(), True)]
+        if missing and len(missing) < len(names):
             raise ValueError(
                 f"the bucket is set in part: {', '.join(missing)} missing; "
-                f"set all of {', '.join(values)}, or none"
+                f"set all of {', '.join(names)}, or none"
             )
+        return value
+
+    @model_validator(mode="after")
+    def _bucket_is_valid(self) -> Self:
         try:
-            check_key_template(self.worker_bucket_key_template)
+            _ = self.bucket
         except InvalidSettings as exc:
-            raise ValueError(f"WORKER_BUCKET_KEY_TEMPLATE: {exc.message}") from exc
+            raise ValueError(exc.message) from exc
         return self
 
     @property

@@ -37,6 +37,7 @@ class Supervisor:
         self._starts: deque[float] = deque()
         self._last_exit = ComfyExit(0, ())
         self._is_ready = False
+        self._told_of = 0
         self._booting: asyncio.Task[None] | None = None
         self.generation = 0
 
@@ -63,6 +64,7 @@ class Supervisor:
         """End a child that does not obey and have the next one booting."""
         log.warning("comfyui restarts")
         self._process.stop()
+        self._last_exit = self._process.exit() or self._last_exit
         with contextlib.suppress(ComfyUnavailable):
             self.start()
 
@@ -92,21 +94,26 @@ class Supervisor:
         await asyncio.shield(self._booting)
 
     async def _boot(self) -> None:
-        if ended := self._process.exit():
+        # A child that died unseen while it was starting is reported, not quietly tried again.
+        is_known = self._is_ready or self._told_of == self.generation
+        if is_known and (ended := self._process.exit()):
             self._last_exit = ended
             self.start()
         started = time.monotonic()
         while not await self._is_answering():
             if ended := self._process.exit():
-                self._last_exit = ended
+                self._last_exit, self._told_of = ended, self.generation
                 raise ComfyUnavailable(
                     f"ComfyUI ended while it was starting ({ended.reason})",
                     exit_code=ended.exit_code, log_tail=list(ended.log_tail),
                 )  # fmt: skip
             if time.monotonic() - started > self._boot_timeout_s:
                 self._process.stop()
+                self._last_exit = self._process.exit() or self._last_exit
+                self._told_of = self.generation
                 raise ComfyUnavailable(
-                    f"ComfyUI did not answer within {self._boot_timeout_s:.0f} s of its start"
+                    f"ComfyUI did not answer within {self._boot_timeout_s:g} s of its start",
+                    log_tail=list(self._last_exit.log_tail),
                 )
             await asyncio.sleep(_READY_POLL_S)
         self._is_ready = True

@@ -8,7 +8,7 @@ import copy
 import graphlib
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from handler.errors import InvalidWorkflow
 # Core nodes whose input is the name of a file in ComfyUI's input folder (nodes.py, image_upload).
 _PICTURE_LOADERS = frozenset({"LoadImage", "LoadImageMask"})
 _SEED_INPUTS = ("seed", "noise_seed")
+# Workflows need a handful. ComfyUI's cache walks values by recursion (caching.to_hashable) where
+# nothing catches a RecursionError: its executing thread would end.
+_MOST_LEVELS = 100
 _HOW_TO_EXPORT = "in the editor use Workflow > Export (API)"
 
 
@@ -69,8 +72,8 @@ class Workflow:
         for node_id in list(nodes):
             inputs = nodes[node_id]["inputs"]
             prefix = inputs.get("filename_prefix")
-            if isinstance(prefix, str):
-                inputs["filename_prefix"] = f"{folder}/{_inside(prefix)}"
+            if isinstance(prefix, str | int | float):
+                inputs["filename_prefix"] = f"{folder}/{_inside(str(prefix))}"
             elif _is_link(prefix):
                 joined = f"{node_id}:{folder}:prefix"
                 nodes[joined] = {
@@ -116,12 +119,25 @@ def _parse_text(text: str) -> Any:
 
 
 def _check_is_json(value: dict[str, Any]) -> None:
+    if _is_too_deep(value):
+        raise InvalidWorkflow("input.workflow is nested too deeply")
     try:
         json.dumps(value, allow_nan=False)
-    except RecursionError as exc:
-        raise InvalidWorkflow("input.workflow is nested too deeply") from exc
     except (ValueError, TypeError) as exc:
         raise InvalidWorkflow(f"input.workflow holds a value that JSON has not: {exc}") from exc
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [child for item in level for child in _children(item)]
+    return bool(level)
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _parse_node(node_id: str, node: Any) -> dict[str, Any]:
@@ -146,6 +162,13 @@ def _parse_node(node_id: str, node: Any) -> dict[str, Any]:
 def _check_links(nodes: Mapping[str, Mapping[str, Any]]) -> None:
     """ComfyUI answers a dangling link with a bare KeyError and runs into a loop unprepared."""
     for node_id, name, link in _links(nodes):
+        if not isinstance(link[0], str):
+            raise InvalidWorkflow(
+                f"input.workflow node {node_id!r}: {name} is linked to node {link[0]}; "
+                f'the id of a node is a text: ["{link[0]}", {link[1]}]',
+                node_id=node_id,
+                input=name,
+            )
         if link[0] not in nodes:
             raise InvalidWorkflow(
                 f"input.workflow node {node_id!r} ({nodes[node_id]['class_type']}): {name} is "
@@ -180,7 +203,7 @@ def _is_link(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
-        and isinstance(value[0], str)
+        and (isinstance(value[0], str) or type(value[0]) is int)
         and type(value[1]) is int
     )
 
