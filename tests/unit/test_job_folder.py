@@ -1,0 +1,282 @@
+import asyncio
+import hashlib
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from handler.comfy_process import ComfyPaths
+from handler.errors import ComfyProtocol, InternalError
+from handler.history import Execution, SavedFile
+from handler.images import InputImage
+from handler.job_folder import JobFolder, OutputImage, open_job_folder
+
+JOB = "0f4e"
+
+
+def picture(kind: str = "PNG", size: tuple[int, int] = (3, 2)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def saved(
+    filename: str, subfolder: str = JOB, folder_type: str = "output", node_id: str = "9"
+) -> SavedFile:
+    return SavedFile(node_id, filename, subfolder, folder_type)
+
+
+def read(folder: JobFolder, *files: SavedFile) -> list[OutputImage]:
+    return folder.read_images(Execution(files, None, None))
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> ComfyPaths:
+    paths = ComfyPaths.under(tmp_path / "run")
+    for folder in (*paths.folders, paths.temp_dir / "temp"):
+        folder.mkdir(parents=True)
+    return paths
+
+
+@pytest.fixture
+def folder(paths: ComfyPaths) -> Iterator[JobFolder]:
+    with open_job_folder(paths, JOB) as folder:
+        yield folder
+
+
+def left_in(paths: ComfyPaths) -> list[Path]:
+    return [*paths.input_dir.iterdir(), *paths.output_dir.iterdir()]
+
+
+def test_pictures_are_written_under_names_of_the_workers_own(
+    folder: JobFolder, paths: ComfyPaths
+) -> None:
+    data = picture()
+    images = [InputImage(name, data, "png", 3, 2) for name in ("../../cat [output]", "b.png")]
+    files = folder.write_images(images)
+    assert files == {"../../cat [output]": "0.png", "b.png": "1.png"}
+    assert sorted(file.name for file in (paths.input_dir / JOB).iterdir()) == ["0.png", "1.png"]
+    assert (paths.input_dir / JOB / "1.png").read_bytes() == data
+
+
+def test_a_picture_that_can_not_be_written_is_the_workers_fault(
+    folder: JobFolder, paths: ComfyPaths
+) -> None:
+    (paths.input_dir / JOB).rmdir()
+    with pytest.raises(InternalError, match="No such file") as caught:
+        folder.write_images([InputImage("a", b"x", "png", 1, 1)])
+    assert str(paths.input_dir) not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "extension", "content_type"),
+    [("PNG", "png", "image/png"), ("JPEG", "jpg", "image/jpeg"), ("WEBP", "webp", "image/webp")],
+)
+def test_a_saved_picture_is_read_and_described(
+    folder: JobFolder, paths: ComfyPaths, kind: str, extension: str, content_type: str
+) -> None:
+    data = picture(kind)
+    (paths.output_dir / JOB / f"cat_00001_.{extension}").write_bytes(data)
+    [image] = read(folder, saved(f"cat_00001_.{extension}"))
+    assert (image.node_id, image.path, image.extension) == ("9", "cat_00001_", extension)
+    assert (image.width, image.height, image.content_type) == (3, 2, content_type)
+    assert image.data == data
+    assert image.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_pictures_come_in_the_order_in_which_they_were_saved(
+    folder: JobFolder, paths: ComfyPaths
+) -> None:
+    for name in ("b.png", "a.png"):
+        (paths.output_dir / JOB / name).write_bytes(picture())
+    assert [image.filename for image in read(folder, saved("b.png"), saved("a.png"))] == [
+        "b.png",
+        "a.png",
+    ]
+
+
+def test_a_workflows_own_subfolders_stay_in_the_path(folder: JobFolder, paths: ComfyPaths) -> None:
+    (paths.output_dir / JOB / "deep" / "er").mkdir(parents=True)
+    (paths.output_dir / JOB / "deep" / "er" / "cat.png").write_bytes(picture())
+    [image] = read(folder, saved("cat.png", f"{JOB}/deep/er"))
+    assert image.path == "deep/er/cat"
+
+
+def test_a_picture_outside_the_jobs_folder_is_read_too(
+    folder: JobFolder, paths: ComfyPaths
+) -> None:
+    (paths.output_dir / "stray.png").write_bytes(picture())
+    [image] = read(folder, saved("stray.png", ""))
+    assert image.path == "stray"
+
+
+@pytest.mark.parametrize(
+    ("subfolder", "filename"),
+    [
+        ("../..", "secret.png"),
+        (JOB, "../../../secret.png"),
+        (f"{JOB}/../../..", "secret.png"),
+    ],
+)
+def test_a_file_outside_the_output_folder_is_never_read(
+    folder: JobFolder, tmp_path: Path, subfolder: str, filename: str
+) -> None:
+    (tmp_path / "secret.png").write_bytes(picture())
+    with pytest.raises(ComfyProtocol, match="outside the output folder"):
+        read(folder, saved(filename, subfolder))
+
+
+def test_an_absolute_subfolder_is_never_read(folder: JobFolder, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(picture())
+    with pytest.raises(ComfyProtocol, match="outside the output folder"):
+        read(folder, saved("secret.png", str(tmp_path)))
+
+
+def test_a_link_out_of_the_output_folder_is_never_followed(
+    folder: JobFolder, paths: ComfyPaths, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.png").write_bytes(picture())
+    (paths.output_dir / JOB / "cat.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(ComfyProtocol, match="outside the output folder"):
+        read(folder, saved("cat.png"))
+
+
+def test_a_missing_file_is_told(folder: JobFolder) -> None:
+    with pytest.raises(
+        ComfyProtocol, match=r"cat\.png, which node 9 saved, is no readable"
+    ) as caught:
+        read(folder, saved("cat.png"))
+    assert caught.value.details == {"node_id": "9", "filename": "cat.png"}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00"]
+)
+def test_a_file_that_is_no_picture_is_told(
+    folder: JobFolder, paths: ComfyPaths, data: bytes
+) -> None:
+    (paths.output_dir / JOB / "cat.png").write_bytes(data)
+    with pytest.raises(ComfyProtocol, match="no readable picture"):
+        read(folder, saved("cat.png"))
+
+
+def test_a_folder_in_the_place_of_a_picture_is_told(folder: JobFolder, paths: ComfyPaths) -> None:
+    (paths.output_dir / JOB / "cat.png").mkdir()
+    with pytest.raises(ComfyProtocol, match="no readable picture"):
+        read(folder, saved("cat.png"))
+
+
+@pytest.mark.parametrize("name", ["a\x00b.png", "x" * 5000])
+def test_a_name_that_no_file_can_have_is_told(folder: JobFolder, name: str) -> None:
+    with pytest.raises(ComfyProtocol):
+        read(folder, saved(name))
+
+
+def test_links_in_a_circle_are_told(folder: JobFolder, paths: ComfyPaths) -> None:
+    (paths.output_dir / JOB / "cat.png").symlink_to(paths.output_dir / JOB / "cat.png")
+    with pytest.raises(ComfyProtocol):
+        read(folder, saved("cat.png"))
+
+
+def test_previews_and_stray_files_are_removed(folder: JobFolder, paths: ComfyPaths) -> None:
+    preview = paths.temp_dir / "temp" / "ComfyUI_temp_00001_.png"
+    stray = paths.output_dir / "elsewhere" / "stray.png"
+    stray.parent.mkdir()
+    for file in (preview, stray):
+        file.write_bytes(picture())
+    folder.drop_strays(
+        [saved(preview.name, "", "temp"), saved(stray.name, "elsewhere"), saved("gone.png")]
+    )
+    assert not preview.exists()
+    assert not stray.exists()
+
+
+def test_files_of_other_jobs_are_no_strays(folder: JobFolder, paths: ComfyPaths) -> None:
+    other = paths.output_dir / "other" / "cat.png"
+    other.parent.mkdir()
+    other.write_bytes(picture())
+    folder.drop_strays([saved("cat.png")])
+    assert other.exists()
+
+
+def test_what_a_run_names_outside_its_folders_is_not_removed(
+    folder: JobFolder, paths: ComfyPaths, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.png").touch()
+    kept = paths.input_dir / "kept.png"
+    kept.touch()
+    folder.drop_strays(
+        [
+            saved("secret.png", "../.."),
+            saved("secret.png", "../../..", "temp"),
+            saved("kept.png", "", "input"),
+            saved("a\x00b.png"),
+        ]
+    )
+    assert (tmp_path / "secret.png").exists()
+    assert kept.exists()
+
+
+def test_the_folders_are_removed_at_the_end(paths: ComfyPaths) -> None:
+    with open_job_folder(paths, JOB) as folder:
+        folder.write_images([InputImage("a", picture(), "png", 3, 2)])
+        (paths.output_dir / JOB / "deep").mkdir()
+        (paths.output_dir / JOB / "deep" / "cat.png").touch()
+    assert left_in(paths) == []
+
+
+def test_the_folders_are_removed_after_a_fault(paths: ComfyPaths) -> None:
+    with pytest.raises(ComfyProtocol), open_job_folder(paths, JOB):
+        raise ComfyProtocol("a fault")
+    assert left_in(paths) == []
+
+
+def test_the_folders_are_removed_when_the_job_is_cancelled(paths: ComfyPaths) -> None:
+    async def job() -> None:
+        with open_job_folder(paths, JOB):
+            await asyncio.Event().wait()
+
+    async def scene() -> None:
+        task = asyncio.create_task(job())
+        await asyncio.wait({task}, timeout=0.05)
+        assert len(left_in(paths)) == 2
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scene())
+    assert left_in(paths) == []
+
+
+def test_the_folders_are_removed_while_a_cancelled_jobs_thread_still_writes(
+    paths: ComfyPaths,
+) -> None:
+    """asyncio.to_thread leaves its thread running when the job is cancelled."""
+    begun = threading.Event()
+
+    def write() -> None:
+        for index in range(20_000):
+            try:
+                (paths.input_dir / JOB / f"{index}.png").write_bytes(b"x")
+            except OSError:
+                return
+            begun.set()
+
+    with open_job_folder(paths, JOB):
+        thread = threading.Thread(target=write)
+        thread.start()
+        begun.wait(10)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert left_in(paths) == []
+
+
+def test_two_jobs_do_not_meet(paths: ComfyPaths) -> None:
+    with open_job_folder(paths, "b"):
+        with open_job_folder(paths, "a") as folder:
+            folder.write_images([InputImage("cat.png", picture(), "png", 3, 2)])
+            assert list((paths.input_dir / "b").iterdir()) == []
+        assert (paths.input_dir / "b").exists()
