@@ -1,0 +1,28 @@
+"""A worker that is ready for jobs, driven by a stand-in for RunPod's API."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes.runpod_api import RunPodApi
+from tests.integration.worker_process import PROJECT_DIR, WorkerProcess
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _is_set_up() -> None:
+    for path in ("comfy/.venv/bin/python", "comfy/ComfyUI/main.py", "build/scale-models"):
+        if not (PROJECT_DIR / path).exists():
+            pytest.fail(f"{path} is missing: run `make setup` first", pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[RunPodApi]:
+    with RunPodApi() as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def worker(api: RunPodApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    with WorkerProcess(tmp_path_factory.mktemp("worker"), api.env()) as worker:
+        worker.wait_for_log("comfyui ready")
+        yield worker

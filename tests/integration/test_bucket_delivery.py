@@ -1,0 +1,118 @@
+"""Pictures into a bucket over real HTTP, and a worker that keeps its secrets."""
+
+import base64
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.fakes.runpod_api import RunPodApi
+from tests.integration.worker_process import (
+    WorkerProcess,
+    invert_workflow,
+    job_input,
+    photo,
+    shows_inverse,
+)
+
+KEY_ID = "key-id-that-must-not-show"
+SECRET = "secret-key-that-must-not-show"
+API_KEY = "runpod-key-that-must-not-show"
+RESULT_S = 60
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Any]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client(
+        "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
+        aws_access_key_id=KEY_ID, aws_secret_access_key=SECRET,
+    )  # fmt: skip
+    client.create_bucket(Bucket="pictures")
+    yield client
+    client.close()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def worker(
+    api: RunPodApi, bucket: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkerProcess]:
+    env = api.env() | {
+        "BUCKET_ENDPOINT_URL": bucket.meta.endpoint_url,
+        "BUCKET_NAME": "pictures",
+        "BUCKET_ACCESS_KEY_ID": KEY_ID,
+        "BUCKET_SECRET_ACCESS_KEY": SECRET,
+        "RUNPOD_AI_API_KEY": API_KEY,
+        "WORKER_RUN_LIMIT_BYTES": "60000",
+        "WORKER_LOG_LEVEL": "DEBUG",
+    }
+    with WorkerProcess(tmp_path_factory.mktemp("worker"), env) as worker:
+        worker.wait_for_log("comfyui ready")
+        yield worker
+
+
+def keys(bucket: Any) -> list[str]:
+    return [item["Key"] for item in bucket.list_objects_v2(Bucket="pictures").get("Contents", [])]
+
+
+def test_a_picture_goes_to_the_bucket_and_its_address_opens_it(
+    api: RunPodApi, worker: WorkerProcess, bucket: Any
+) -> None:
+    picture = photo(1)
+    job = job_input(invert_workflow(), picture, request_id="order-1")
+    output = api.result(api.submit(job), RESULT_S)["output"]
+    entry = output["images"][0]
+    assert entry["type"] == "s3_url"
+    assert entry["data"] == output["url"] == output["image_url"]
+    assert "image_base64" not in output
+    with urllib.request.urlopen(output["url"]) as answer:
+        assert answer.headers["Content-Type"] == "image/png"
+        assert shows_inverse(base64.b64encode(answer.read()).decode(), picture)
+    assert keys(bucket) == ["order-1/result_00001_.png"]
+    # The caller sends it again, as after a lost answer: one object, not two.
+    api.result(api.submit(job), RESULT_S)
+    assert keys(bucket) == ["order-1/result_00001_.png"]
+
+
+def test_base64_is_given_when_asked_for(api: RunPodApi, worker: WorkerProcess, bucket: Any) -> None:
+    before = keys(bucket)
+    job = job_input(invert_workflow(), photo(2), output={"delivery": "base64"})
+    output = api.result(api.submit(job), RESULT_S)["output"]
+    assert output["images"][0]["type"] == "base64"
+    assert keys(bucket) == before
+
+
+def test_an_answer_over_the_limit_of_its_route_goes_to_the_bucket(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    job = job_input(invert_workflow(), photo(3, (120, 120)), output={"delivery": "base64"})
+    output = api.result(api.submit(job), RESULT_S)["output"]
+    assert output["images"][0]["type"] == "s3_url"
+    output = api.result(api.submit(job, job_id="sync-1"), RESULT_S)["output"]
+    assert output["images"][0]["type"] == "base64"
+
+
+def test_secrets_and_pictures_never_reach_the_log_or_comfyui(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    # As text of the workflow and as a name, they come back in errors; as a fault, in tracebacks.
+    for value in (SECRET, KEY_ID, API_KEY):
+        workflow = invert_workflow(class_type="FailingImage", kind=value)
+        api.result(api.submit(job_input(workflow, photo(4))), RESULT_S)
+        api.result(api.submit(job_input(invert_workflow(), photo(4), **{value: 1})), RESULT_S)
+    ran = invert_workflow(class_type="FailingImage", kind="error")
+    api.result(api.submit(job_input(ran, photo(4))), RESULT_S)
+    log = worker.log_path.read_text()
+    for value in (SECRET, KEY_ID, API_KEY, "X-Amz-Signature=", "iVBORw0KGgo"):
+        assert value not in log, value
+    environment = Path(f"/proc/{worker.comfy_pid()}/environ").read_text()
+    assert "WORKER_" not in environment
+    for value in (SECRET, KEY_ID, API_KEY):
+        assert value not in environment

@@ -1,0 +1,90 @@
+"""The true Qwen Image Edit 2509 graph on the scale models: the picture depends on what it should.
+
+The photo is scaled to 256 x 256 here instead of FluxKontextImageScale's megapixel; the last test
+runs the example just as it is.
+"""
+
+import copy
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.fakes.runpod_api import RunPodApi
+from tests.integration.worker_process import (
+    EXAMPLE,
+    PORTRAIT,
+    WorkerProcess,
+    as_base64,
+    pixels,
+)
+
+RESULT_S = 240
+PHOTO_NAME = EXAMPLE["78"]["inputs"]["image"]
+SMALL_SCALE = {
+    "class_type": "ImageScale",
+    "inputs": {
+        "image": ["78", 0], "upscale_method": "lanczos", "width": 256, "height": 256,
+        "crop": "center",
+    },
+}  # fmt: skip
+
+
+def portrait() -> Image.Image:
+    with Image.open(PORTRAIT) as picture:
+        return picture.convert("RGB")
+
+
+def edit(api: RunPodApi, workflow: dict[str, Any], picture: Image.Image) -> dict[str, Any]:
+    images = [{"name": PHOTO_NAME, "image": as_base64(picture)}]
+    body = api.result(api.submit({"workflow": workflow, "images": images}), RESULT_S)
+    assert "error" not in body, body
+    return dict(body["output"])
+
+
+def small_edit(api: RunPodApi, picture: Image.Image, **changes: Any) -> bytes:
+    """The pixels of an edit; `changes` are inputs by node: `node_3={"seed": 1}`."""
+    workflow = copy.deepcopy(EXAMPLE) | {"117": copy.deepcopy(SMALL_SCALE)}
+    for name, inputs in changes.items():
+        workflow[name.removeprefix("node_")]["inputs"] |= inputs
+    output = edit(api, workflow, picture)
+    assert (output["images"][0]["width"], output["images"][0]["height"]) == (256, 256)
+    return pixels(output["image_base64"])
+
+
+@pytest.fixture(scope="module")
+def reference(api: RunPodApi, worker: WorkerProcess) -> bytes:
+    return small_edit(api, portrait())
+
+
+def test_the_picture_is_neither_flat_nor_black(reference: bytes) -> None:
+    assert len(set(reference)) > 100
+
+
+def test_the_same_input_and_seed_give_the_same_pixels(api: RunPodApi, reference: bytes) -> None:
+    assert small_edit(api, portrait()) == reference
+
+
+def test_another_seed_gives_another_picture(api: RunPodApi, reference: bytes) -> None:
+    assert small_edit(api, portrait(), node_3={"seed": 1}) != reference
+
+
+def test_another_prompt_gives_another_picture(api: RunPodApi, reference: bytes) -> None:
+    assert small_edit(api, portrait(), node_111={"prompt": "make it a drawing"}) != reference
+
+
+def test_another_photo_gives_another_picture(api: RunPodApi, reference: bytes) -> None:
+    turned = portrait().transpose(Image.Transpose.ROTATE_180)
+    assert small_edit(api, turned) != reference
+
+
+def test_another_lora_strength_gives_another_picture(api: RunPodApi, reference: bytes) -> None:
+    assert small_edit(api, portrait(), node_89={"strength_model": 0.5}) != reference
+
+
+def test_the_example_workflow_runs_as_it_is(api: RunPodApi, worker: WorkerProcess) -> None:
+    output = edit(api, EXAMPLE, portrait())
+    entry = output["images"][0]
+    assert (entry["node_id"], entry["width"], entry["height"]) == ("60", 1024, 1024)
+    assert output["seed"] == EXAMPLE["3"]["inputs"]["seed"]
+    assert len(set(pixels(output["image_base64"]))) > 100

@@ -1,0 +1,194 @@
+"""Jobs through the SDK's real loop, the real handler process and the real ComfyUI."""
+
+import os
+import signal
+
+import pytest
+
+from tests.fakes.runpod_api import RunPodApi
+from tests.integration.worker_process import (
+    WorkerProcess,
+    as_base64,
+    invert_workflow,
+    job_input,
+    node,
+    photo,
+    pixels,
+    shows_inverse,
+    wait_until,
+)
+
+RESULT_S = 60
+
+
+def test_a_good_job_returns_its_picture(api: RunPodApi, worker: WorkerProcess) -> None:
+    picture = photo(1)
+    job_id = api.submit(job_input(invert_workflow(), picture, request_id="my-request"))
+    output = api.result(job_id, RESULT_S)["output"]
+    assert output["ok"] is True
+    assert output["request_id"] == "my-request"
+    entry = output["images"][0]
+    assert entry["data"] == output["image_base64"]
+    assert shows_inverse(entry["data"], picture)
+    assert (entry["width"], entry["height"], entry["type"]) == (64, 48, "base64")
+    assert entry["filename"].startswith("result_")
+    assert set(output["timings"]) >= {"check", "inputs", "wait", "execute", "collect", "total"}
+
+
+def test_a_job_leaves_no_file(api: RunPodApi, worker: WorkerProcess) -> None:
+    workflow = invert_workflow() | {"9": node("PreviewImage", images=["3", 0])}
+    api.result(api.submit(job_input(workflow, photo(2))), RESULT_S)
+    assert worker.job_files() == []
+
+
+def test_the_same_workflow_twice_returns_the_picture_twice(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    workflow = {
+        "1": node("EmptyImage", width=32, height=32, batch_size=1, color=0x3366CC),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="same"),
+    }
+    first, second = (
+        api.result(api.submit(job_input(workflow)), RESULT_S)["output"] for _ in range(2)
+    )
+    assert pixels(first["image_base64"]) == pixels(second["image_base64"])
+    assert first["prompt_id"] != second["prompt_id"]
+
+
+def test_every_picture_of_every_save_node_is_returned(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    workflow = invert_workflow() | {
+        "5": node("SaveImage", images=["1", 0], filename_prefix="deep/er/result"),
+        "6": node("RepeatImageBatch", image=["1", 0], amount=3),
+        "7": node("SaveImage", images=["6", 0], filename_prefix="result"),
+    }
+    output = api.result(api.submit(job_input(workflow, photo(3))), RESULT_S)["output"]
+    by_node = [entry["node_id"] for entry in output["images"]]
+    assert sorted(by_node) == ["4", "5", "7", "7", "7"]
+
+
+def test_a_filename_prefix_that_is_linked_stays_in_the_jobs_folder(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    workflow = invert_workflow() | {"8": node("PrimitiveString", value="../../linked")}
+    workflow["4"]["inputs"]["filename_prefix"] = ["8", 0]
+    body = api.result(api.submit(job_input(workflow, photo(4))), RESULT_S)
+    # ComfyUI itself refuses to leave its output folder.
+    assert body["output"]["code"] == "node_failed"
+    workflow["8"]["inputs"]["value"] = "linked"
+    body = api.result(api.submit(job_input(workflow, photo(4))), RESULT_S)
+    assert body["output"]["images"][0]["filename"].startswith("linked_")
+    assert worker.job_files() == []
+
+
+def test_two_jobs_at_once_with_one_picture_name_get_their_own_pictures(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    pictures = [photo(10), photo(11)]
+    slow = {"class_type": "SlowImage", "seconds": 1.0, "obeys": True}
+    ids = [api.submit(job_input(invert_workflow(**slow), picture)) for picture in pictures]
+    for job_id, picture in zip(ids, pictures, strict=True):
+        output = api.result(job_id, RESULT_S)["output"]
+        assert shows_inverse(output["image_base64"], picture)
+    assert worker.job_files() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        pytest.param(
+            {"3": node("ImageInvrt", image=["1", 0])}, "workflow_rejected", "'ImageInvert'",
+            id="unknown node type",
+        ),
+        pytest.param(
+            {"5": node("UNETLoader", unet_name="qwen_image_edit_2509_fp8.safetensors",
+                       weight_dtype="default"),
+             "6": node("ModelSamplingAuraFlow", model=["5", 0], shift=3),
+             "7": node("ModelSave", model=["6", 0], filename_prefix="x")},
+            "workflow_rejected", "'qwen_image_edit_2509_fp8_e4m3fn.safetensors'",
+            id="partly valid, with an unknown model",
+        ),
+        pytest.param({"4": node("ImageInvert", image=["3", 0])}, "workflow_rejected", "SaveImage",
+                     id="no output node"),
+        pytest.param({"4": node("PreviewImage", images=["3", 0])}, "no_output", "PreviewImage",
+                     id="only a preview"),
+        pytest.param({"1": node("LoadImage", image="other.png")}, "missing_image", "'photo.png'",
+                     id="a picture that was not sent"),
+        pytest.param({"3": node("FailingImage", image=["1", 0], kind="error")}, "node_failed",
+                     "broken on purpose", id="a node that raises"),
+        pytest.param({"3": node("FailingImage", image=["1", 0], kind="out_of_memory")},
+                     "out_of_memory", "20.00 GiB", id="out of memory"),
+    ],
+)  # fmt: skip
+def test_a_bad_job_fails_with_its_code_and_the_worker_goes_on(
+    api: RunPodApi, worker: WorkerProcess, change: dict, code: str, says: str
+) -> None:
+    body = api.result(api.submit(job_input(invert_workflow() | change, photo(5))), RESULT_S)
+    assert isinstance(body["error"], str)
+    assert body["error"].startswith(f"{code}: ")
+    assert says in body["error"]
+    assert (body["output"]["ok"], body["output"]["code"]) == (False, code)
+    assert "/opt/comfy" not in str(body)
+    assert "Traceback" not in str(body)
+    assert worker.job_files() == []
+    picture = photo(6)
+    output = api.result(api.submit(job_input(invert_workflow(), picture)), RESULT_S)["output"]
+    assert shows_inverse(output["image_base64"], picture)
+
+
+def test_a_cancelled_job_stops_on_comfyui_and_its_neighbour_is_undisturbed(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    slow = {"class_type": "SlowImage", "seconds": 300.0, "obeys": True}
+    cancelled = api.submit(job_input(invert_workflow(**slow), photo(7)))
+    worker.wait_for_log("prompt queued", job_id=cancelled)
+    picture = photo(8)
+    neighbour = api.submit(job_input(invert_workflow(), picture))
+    worker.wait_for_log("prompt queued", job_id=neighbour)
+    api.cancel(cancelled)
+    output = api.result(neighbour, RESULT_S)["output"]
+    assert shows_inverse(output["image_base64"], picture)
+    worker.wait_for_log("job cancelled", job_id=cancelled)
+    assert api.status(cancelled) == "CANCELLED"
+    with pytest.raises(TimeoutError):
+        api.result(cancelled, 0.5)
+    assert worker.job_files() == []
+
+
+def test_a_job_over_its_own_time_limit_is_stopped(api: RunPodApi, worker: WorkerProcess) -> None:
+    slow = {"class_type": "SlowImage", "seconds": 300.0, "obeys": True}
+    body = api.result(
+        api.submit(job_input(invert_workflow(**slow), photo(9), timeout_s=1.5)), RESULT_S
+    )
+    assert body["output"]["code"] == "job_timeout"
+    assert worker.job_files() == []
+
+
+def test_comfyui_killed_in_mid_job_fails_that_job_and_the_next_succeeds(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    slow = {"class_type": "SlowImage", "seconds": 300.0, "obeys": True}
+    victim = api.submit(job_input(invert_workflow(**slow), photo(12)))
+    worker.wait_for_log("prompt queued", job_id=victim)
+    picture = photo(13)
+    waiting = api.submit(job_input(invert_workflow(), picture))
+    worker.wait_for_log("prompt queued", job_id=waiting)
+    pid = worker.comfy_pid()
+    os.kill(pid, signal.SIGKILL)
+    body = api.result(victim, RESULT_S)
+    assert body["output"]["code"] == "comfy_exited"
+    assert body["output"]["retryable"] is True
+    assert body["output"]["details"]["exit_code"] == -signal.SIGKILL
+    # The job behind it had not begun: it is run on the next ComfyUI.
+    output = api.result(waiting, RESULT_S)["output"]
+    assert shows_inverse(output["image_base64"], picture)
+    assert worker.comfy_pid() != pid
+    wait_until(lambda: worker.job_files() == [], "the jobs' files are gone", 5)
+
+
+def test_a_picture_sent_as_data_uri_in_jpeg_is_read(api: RunPodApi, worker: WorkerProcess) -> None:
+    uri = "data:image/jpeg;base64," + as_base64(photo(14), "JPEG")
+    job = {"workflow": invert_workflow(), "images": [{"name": "photo.png", "image": uri}]}
+    output = api.result(api.submit(job), RESULT_S)["output"]
+    assert output["images"][0]["width"] == 64

@@ -1,0 +1,152 @@
+"""How the worker starts and ends: nothing is left behind, and the log says why."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fakes.runpod_api import RunPodApi
+from tests.integration.worker_process import (
+    WorkerProcess,
+    invert_workflow,
+    job_input,
+    photo,
+    wait_until,
+)
+
+SLOW = {"class_type": "SlowImage", "seconds": 300.0, "obeys": True}
+
+
+def is_gone(family: list[psutil.Process]) -> bool:
+    return not any(
+        process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family
+    )
+
+
+def test_sigterm_ends_an_idle_worker_and_its_children_within_seconds(tmp_path: Path) -> None:
+    with RunPodApi(poll_s=60) as api, WorkerProcess(tmp_path, api.env()) as worker:
+        worker.wait_for_log("comfyui ready")
+        wait_until(lambda: api.calls("job-take", "job-take-batch"), "the worker asks for a job", 30)
+        family = worker.family()
+        # The worker, ComfyUI and the SDK's heartbeat.
+        assert len(family) >= 3
+        started = time.monotonic()
+        worker.child.send_signal(signal.SIGTERM)
+        assert worker.child.wait(timeout=15) == 0
+        assert time.monotonic() - started < 15
+        wait_until(lambda: is_gone(family), "every process is gone", 5)
+        assert not list(worker.run_dir.glob("input/*-*"))
+
+
+def test_sigterm_answers_the_job_in_hand_before_the_end(tmp_path: Path) -> None:
+    with RunPodApi(poll_s=60) as api:
+        env = api.env() | {"WORKER_SHUTDOWN_GRACE_S": "1"}
+        with WorkerProcess(tmp_path, env) as worker:
+            job_id = api.submit(job_input(invert_workflow(**SLOW), photo(1)))
+            worker.wait_for_log("prompt queued")
+            worker.child.send_signal(signal.SIGTERM)
+            body = api.result(job_id, 20)
+            assert (body["output"]["code"], body["output"]["retryable"]) == ("interrupted", True)
+            assert worker.child.wait(timeout=15) == 0
+            assert worker.job_files() == []
+
+
+def test_a_job_that_ends_within_the_grace_time_is_answered_in_full(tmp_path: Path) -> None:
+    with RunPodApi(poll_s=60) as api:
+        env = api.env() | {"WORKER_SHUTDOWN_GRACE_S": "60"}
+        with WorkerProcess(tmp_path, env) as worker:
+            quick = SLOW | {"seconds": 2.0}
+            job_id = api.submit(job_input(invert_workflow(**quick), photo(1)))
+            worker.wait_for_log("prompt queued")
+            worker.child.send_signal(signal.SIGTERM)
+            late = api.submit(job_input(invert_workflow(), photo(2)))
+            assert api.result(job_id, 20)["output"]["ok"] is True
+            assert worker.child.wait(timeout=15) == 0
+            assert api.status(late) == "IN_QUEUE"
+
+
+def test_kill_9_of_the_worker_leaves_no_process(tmp_path: Path) -> None:
+    with RunPodApi() as api, WorkerProcess(tmp_path, api.env()) as worker:
+        worker.wait_for_log("comfyui ready")
+        wait_until(lambda: api.calls("ping"), "the heartbeat beats", 30)
+        family = worker.family()
+        assert len(family) >= 3
+        worker.child.kill()
+        worker.child.wait()
+        wait_until(lambda: is_gone(family), "every process is gone", 10)
+
+
+def test_sigterm_while_comfyui_boots_ends_both(tmp_path: Path) -> None:
+    with RunPodApi() as api, WorkerProcess(tmp_path, api.env()) as worker:
+        worker.wait_for_log("comfyui started")
+        family = worker.family()
+        worker.child.send_signal(signal.SIGTERM)
+        assert worker.child.wait(timeout=15) == 128 + signal.SIGTERM
+        wait_until(lambda: is_gone(family), "every process is gone", 5)
+
+
+def ends_at_boot(tmp_path: Path, **env: str) -> dict[str, object]:
+    """The line with which a worker that can't start ends."""
+    with RunPodApi() as api, WorkerProcess(tmp_path, api.env() | env) as worker:
+        assert worker.child.wait(timeout=60) == 1, worker.tail()
+        assert not api.calls("job-take", "job-take-batch")
+        return worker.logs()[-1]
+
+
+def test_a_comfyui_that_dies_at_boot_ends_the_worker_with_its_last_words(tmp_path: Path) -> None:
+    last = ends_at_boot(tmp_path, COMFY_ARGS="--no-such-flag")
+    assert last["code"] == "comfy_unavailable"
+    assert "--no-such-flag" in str(last["details"]["log_tail"])
+
+
+def test_a_missing_model_ends_the_worker_and_names_the_places(tmp_path: Path) -> None:
+    last = ends_at_boot(tmp_path, WORKER_MODELS_DIR=str(tmp_path))
+    assert last["code"] == "model_missing"
+    for name in ("qwen_image_vae.safetensors", "diffusion_models", "text_encoders"):
+        assert name in str(last)
+
+
+def test_half_a_bucket_ends_the_worker(tmp_path: Path) -> None:
+    last = ends_at_boot(tmp_path, BUCKET_ENDPOINT_URL="http://127.0.0.1:9", BUCKET_NAME="b")
+    assert last["code"] == "invalid_settings"
+    assert "BUCKET_ACCESS_KEY_ID" in str(last["message"])
+
+
+def test_a_port_in_use_ends_the_worker_and_says_what_to_set(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        last = ends_at_boot(tmp_path, COMFY_PORT=str(other.getsockname()[1]))
+    assert last["code"] == "comfy_unavailable"
+    assert "COMFY_PORT" in str(last["message"])
+
+
+def test_a_second_worker_does_not_touch_the_folder_of_the_first(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    last = ends_at_boot(tmp_path, WORKER_RUN_DIR=str(worker.run_dir))
+    assert last["code"] == "invalid_settings"
+    assert worker.run_dir.exists()
+
+
+def test_a_restart_budget_that_is_spent_asks_for_a_new_worker(tmp_path: Path) -> None:
+    with RunPodApi() as api, WorkerProcess(tmp_path, api.env() | {"COMFY_RESTARTS": "0"}) as worker:
+        worker.wait_for_log("comfyui ready")
+        psutil.Process(worker.comfy_pid()).kill()
+        body = api.result(api.submit(job_input(invert_workflow(), photo(1))), 30)
+        assert body["output"]["code"] == "comfy_unavailable"
+        assert body["stopPod"] is True
+
+
+@pytest.mark.parametrize("flag", ["--help", "--no-such-flag"])
+def test_flags_are_explained_or_refused_before_anything_starts(tmp_path: Path, flag: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "handler", flag], capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == (0 if flag == "--help" else 2)
+    assert "WORKER_CONCURRENCY" in run.stdout or "unrecognized" in run.stderr
