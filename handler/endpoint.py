@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class Endpoint:
         return error_answer(error, request_id)
 
     @contextlib.contextmanager
-    def _registered(self) -> Any:
+    def _registered(self) -> Iterator[asyncio.Task[Any]]:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)

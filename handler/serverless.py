@@ -5,7 +5,9 @@ What is known here of its inside is of runpod 1.12.0 and is held by tests/contra
 
 import asyncio
 import contextlib
+import math
 import signal
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -23,6 +25,8 @@ _LEVELS = {"TRACE": "debug", "DEBUG": "debug", "INFO": "info", "TIP": "info",
 # Time for the SDK to post the last results after the handler has returned them.
 _RESULTS_GRACE_S = 5.0
 _LONGEST_LINE = 300
+# The SDK begins a job within 0.1 s of taking it, or when a job before it ends.
+_EARLY_STOP_S = 3.0
 
 log = get_logger()
 
@@ -34,23 +38,28 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
     In a local run the SDK itself leaves with SystemExit, 0 or 1.
     """
     _log_through_ours()
-    shutdown = _Shutdown(stop_jobs)
-    shutdown.cut_long_polls_short()
+    control = _LoopControl(stop_jobs)
+    control.wrap_long_polls()
 
     def modify_concurrency(_current: int) -> int:
         # The first moment in the loop: the SDK has set its signal handlers just before.
-        shutdown.take_over_signals()
+        control.take_over_signals()
         return concurrency
 
     async def handle(job: Mapping[str, Any]) -> dict[str, Any]:
+        if control.was_just_stopped(job["id"]):
+            # As the SDK itself would have ended it, had the signal come a moment later.
+            log.info("job cancelled before its start", job_id=job["id"])
+            raise asyncio.CancelledError
         return await handler(job)
 
     with contextlib.suppress(asyncio.CancelledError):
         runpod.serverless.start({"handler": handle, "concurrency_modifier": modify_concurrency})
 
 
-class _Shutdown:
-    """Ends the SDK's loop within seconds of SIGTERM, with every result sent.
+class _LoopControl:
+    """What the SDK's loop lacks: an end within seconds of SIGTERM, with every result sent, and an
+    ear for early stop signals.
 
     By itself it ends only when its open long-polls do, up to 90 s later, and a job that comes by
     one of them meanwhile is taken and never run.
@@ -59,13 +68,14 @@ class _Shutdown:
     def __init__(self, stop_jobs: Callable[[], Awaitable[None]]) -> None:
         self._stop_jobs = stop_jobs
         self._told = asyncio.Event()
+        self._stops: dict[str, float] = {}
         self._is_installed = False
         self._task: asyncio.Task[None] | None = None
 
-    def cut_long_polls_short(self) -> None:
+    def wrap_long_polls(self) -> None:
         """The SDK looks up both functions in rp_scale when its loop is made."""
         rp_scale.get_job = self._until_told(get_job, None)
-        rp_scale.get_stop_signals = self._until_told(get_stop_signals, [])
+        rp_scale.get_stop_signals = self._until_told(self._stop_signals, [])
 
     def take_over_signals(self) -> None:
         if self._is_installed:
@@ -74,6 +84,18 @@ class _Shutdown:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._begin, number, signal.getsignal(number))
+
+    async def _stop_signals(self, *arguments: Any) -> list[str]:
+        job_ids: list[str] = await get_stop_signals(*arguments)
+        now = time.monotonic()
+        fresh = {job_id: at for job_id, at in self._stops.items() if now - at < _EARLY_STOP_S}
+        self._stops = fresh | dict.fromkeys(job_ids, now)
+        return job_ids
+
+    def was_just_stopped(self, job_id: str) -> bool:
+        """The SDK drops a stop signal for a job that it has taken and not yet begun. An older
+        signal was for an earlier try: RunPod gives a retried job its old id."""
+        return time.monotonic() - self._stops.pop(job_id, -math.inf) < _EARLY_STOP_S
 
     def _until_told(self, poll: Callable[..., Awaitable[Any]], nothing: Any) -> Any:
         async def poll_until_told(*arguments: Any) -> Any:

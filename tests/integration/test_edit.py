@@ -1,10 +1,15 @@
 """The true Qwen Image Edit 2509 graph on the scale models: the picture depends on what it should.
 
 The photo is scaled to 256 x 256 here instead of FluxKontextImageScale's megapixel; the last test
-runs the example just as it is.
+runs the example just as it is, through `make run`'s script.
 """
 
 import copy
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +19,10 @@ from tests.fakes.runpod_api import RunPodApi
 from tests.integration.worker_process import (
     EXAMPLE,
     PORTRAIT,
+    PROJECT_DIR,
     WorkerProcess,
     as_base64,
+    local_environment,
     pixels,
 )
 
@@ -82,9 +89,21 @@ def test_another_lora_strength_gives_another_picture(api: RunPodApi, reference: 
     assert small_edit(api, portrait(), node_89={"strength_model": 0.5}) != reference
 
 
-def test_the_example_workflow_runs_as_it_is(api: RunPodApi, worker: WorkerProcess) -> None:
-    output = edit(api, EXAMPLE, portrait())
-    entry = output["images"][0]
+def test_make_run_edits_the_example_as_it_is_in_the_sdks_local_mode(tmp_path: Path) -> None:
+    """The script behind it, on a second worker."""
+    run = subprocess.run(
+        [sys.executable, "scripts/run_edit.py", "--out", str(tmp_path)],
+        cwd=PROJECT_DIR, env=local_environment(), capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "KSampler: step 4 of 4" in run.stdout
+    assert "SCALE MODELS" in run.stdout
+    answer = json.loads(next(tmp_path.glob("*/answer.json")).read_text())
+    entry = answer["images"][0]
     assert (entry["node_id"], entry["width"], entry["height"]) == ("60", 1024, 1024)
-    assert output["seed"] == EXAMPLE["3"]["inputs"]["seed"]
-    assert len(set(pixels(output["image_base64"]))) > 100
+    assert answer["seed"] == EXAMPLE["3"]["inputs"]["seed"]
+    picture = next(tmp_path.glob("*/*.png"))
+    assert str(picture) in run.stdout
+    assert hashlib.sha256(picture.read_bytes()).hexdigest() == entry["sha256"]
+    with Image.open(picture) as image:
+        assert len(set(image.convert("RGB").tobytes())) > 100

@@ -156,6 +156,21 @@ def test_a_cancelled_job_stops_on_comfyui_and_its_neighbour_is_undisturbed(
     assert worker.job_files() == []
 
 
+def test_a_job_cancelled_between_its_taking_and_its_start_is_not_run(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    job_id = api.submit(job_input(invert_workflow(), photo(15)))
+    api.wait_taken(job_id, RESULT_S)
+    api.cancel(job_id)
+    wait_until(
+        lambda: [entry for entry in worker.logs() if job_id in str(entry)
+                 and entry["event"] in {"job cancelled", "job cancelled before its start"}],
+        "the job is cancelled", 30, worker.tail,
+    )  # fmt: skip
+    with pytest.raises(TimeoutError):
+        api.result(job_id, 0.5)
+
+
 def test_a_job_over_its_own_time_limit_is_stopped(api: RunPodApi, worker: WorkerProcess) -> None:
     slow = {"class_type": "SlowImage", "seconds": 300.0, "obeys": True}
     body = api.result(

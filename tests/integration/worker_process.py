@@ -33,19 +33,12 @@ class WorkerProcess:
     def __init__(self, work_dir: Path, env: Mapping[str, str]) -> None:
         self.log_path = work_dir / "worker.log"
         self.run_dir = work_dir / "run"
-        clean = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("WORKER_", "COMFY_", "BUCKET_", "RUNPOD_"))
-        }
-        weights = choose_weights(PROJECT_DIR, clean | {"WORKER_MODELS_DIR": ""})
+        weights = choose_weights(PROJECT_DIR, local_environment())
         nodes = shlex.join(["--extra-model-paths-config", str(_NODES)])
         self.env = {
             **weights.environment,
             "COMFY_ARGS": f"{weights.environment['COMFY_ARGS']} {nodes}",
-            "COMFY_PORT": str(free_port()),
             "WORKER_RUN_DIR": str(self.run_dir),
-            "PYTHONPATH": str(PROJECT_DIR),
             **env,
         }
         # A file, since the SDK's heartbeat would hold a pipe open.
@@ -107,6 +100,16 @@ class WorkerProcess:
             os.killpg(self.child.pid, signal.SIGKILL)
         self.child.wait()
         psutil.wait_procs(family, timeout=10)
+
+
+def local_environment() -> dict[str, str]:
+    """This process's, without settings that the developer may have, and with a port of its own."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("WORKER_", "COMFY_", "BUCKET_", "RUNPOD_"))
+    }
+    return clean | {"COMFY_PORT": str(free_port()), "PYTHONPATH": str(PROJECT_DIR)}
 
 
 def wait_until(
