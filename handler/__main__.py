@@ -13,14 +13,15 @@ from typing import Any
 from handler.bucket import Bucket
 from handler.comfy_client import ComfyClient
 from handler.comfy_process import ComfyPaths, ComfyProcess, comfy_argv
+from handler.commands import COMMANDS, run_command
 from handler.delivery import AnswerLimits, Deliverer
 from handler.endpoint import Endpoint
 from handler.errors import WorkerError
 from handler.gpu import has_gpu
-from handler.images import ImageLimits
 from handler.logs import configure, get_logger
 from handler.models_lock import check_model, find_models, read_models_lock
 from handler.orphans import end_forks_with_worker
+from handler.prompt_edit import ModelNames
 from handler.run_dir import open_run_dir
 from handler.runner import Runner
 from handler.settings import (
@@ -39,6 +40,8 @@ log = get_logger()
 
 def main() -> int:
     """The exit code: 0 after an ordered end, 1 when the worker can't start or the job failed."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        return run_command(sys.argv[1:])
     arguments = make_parser().parse_args()
     configure("INFO", secret_values())
     try:
@@ -68,10 +71,9 @@ def _run(settings: Settings) -> None:
         # The SDK takes a second to import: ComfyUI boots meanwhile.
         from handler.serverless import serve
 
-        _check_models(settings)
         endpoint = Endpoint(
-            _make_runner(settings, paths, supervisor), _image_limits(settings),
-            settings.worker_save_dir,
+            _make_runner(settings, paths, supervisor), settings.image_limits,
+            _check_models(settings), settings.worker_save_dir,
         )  # fmt: skip
         asyncio.run(supervisor.ensure_ready())
         serve(
@@ -123,20 +125,13 @@ def _make_runner(settings: Settings, paths: ComfyPaths, supervisor: Supervisor) 
     )
 
 
-def _image_limits(settings: Settings) -> ImageLimits:
-    return ImageLimits(
-        count=settings.worker_max_images,
-        data_bytes=settings.worker_max_image_bytes,
-        pixels=settings.worker_max_image_pixels,
-    )
-
-
-def _check_models(settings: Settings) -> None:
+def _check_models(settings: Settings) -> ModelNames:
     """Milliseconds: sizes and headers. The full check is `make verify-models`."""
     lock = read_models_lock(settings.worker_models_lock)
     for model, path in find_models(lock, settings.worker_models_dir).items():
         check_model(model, path)
         log.info("model found", file=model.file, path=path)
+    return ModelNames.of(lock.models)
 
 
 def _leave_on_sigterm() -> None:
@@ -162,7 +157,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m handler",
         description="The worker. On RunPod it takes jobs; elsewhere it runs one test job or "
-        "serves the SDK's local API. Everything else is set by environment variables:",
+        "serves the SDK's local API. Everything else is set by environment variables. Without a "
+        "GPU: `python -m handler compile JOB.json` prints the workflow that a job in prompt mode "
+        "becomes, `python -m handler validate JOB.json` says what is wrong with a job.",
         epilog=_settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -13,6 +13,7 @@ from handler.errors import InternalError, Interrupted, WorkerError
 from handler.images import ImageLimits
 from handler.job import parse_job, request_id_of
 from handler.logs import get_logger
+from handler.prompt_edit import ModelNames
 from handler.runner import Runner, Timings
 from handler.saving import save_answer
 
@@ -22,9 +23,12 @@ log = get_logger()
 class Endpoint:
     """The handler that RunPod's SDK calls. It never raises anything but CancelledError."""
 
-    def __init__(self, runner: Runner, limits: ImageLimits, save_dir: Path | None) -> None:
+    def __init__(
+        self, runner: Runner, limits: ImageLimits, models: ModelNames, save_dir: Path | None
+    ) -> None:
         self._runner = runner
         self._limits = limits
+        self._models = models
         self._save_dir = save_dir
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_stopping = False
@@ -67,7 +71,7 @@ class Endpoint:
         timings = Timings()
         log.info("job started")
         with timings.phase("check"):
-            job = await asyncio.to_thread(parse_job, raw, self._limits)
+            job = await asyncio.to_thread(parse_job, raw, self._limits, self._models)
         answer = await self._runner.run(job, timings)
         if self._save_dir is not None:
             await asyncio.to_thread(save_answer, self._save_dir, job.job_id, answer)

@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from handler.errors import InvalidImage
 
@@ -51,6 +51,10 @@ _DECODER_ERRORS = (
 )
 
 
+# EXIF's orientations that swap width and height.
+_ON_ITS_SIDE = frozenset({5, 6, 7, 8})
+
+
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
     """Most pictures in a job; most bytes and pixels (all frames together) in a picture."""
@@ -62,7 +66,8 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """A whole, decodable picture. `extension` is by content: "png", "jpg" or "webp"."""
+    """A whole, decodable picture. `extension` is by content: "png", "jpg" or "webp"; width and
+    height are as it is shown, after the turn that its EXIF data asks for, which ComfyUI makes."""
 
     name: str
     data: bytes
@@ -99,6 +104,8 @@ def decode_image(name: str, text: str, where: str, limits: ImageLimits) -> Input
             for frame in range(frames):
                 picture.seek(frame)
                 picture.load()
+            if picture.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE:
+                width, height = height, width
     except UnidentifiedImageError as exc:
         # Its own text names an object in memory.
         raise fault(f"the {kind} is broken or truncated: its header can't be read") from exc

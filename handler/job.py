@@ -9,9 +9,16 @@ from typing import Any
 
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.images import ImageLimits, InputImage, decode_image
+from handler.prompt_edit import (
+    PROMPT_KEYS,
+    ModelNames,
+    PromptEdit,
+    compile_edit,
+    parse_prompt_edit,
+)
 from handler.workflow import Workflow, parse_workflow
 
-_INPUT_KEYS = ("workflow", "images", "output", "request_id", "timeout_s")
+_INPUT_KEYS = ("workflow", "images", "output", "request_id", "timeout_s", *PROMPT_KEYS)
 _IMAGE_KEYS = ("name", "image")
 _OUTPUT_KEYS = ("delivery",)
 # It becomes part of object keys and file names.
@@ -53,10 +60,11 @@ def request_id_of(raw: Any) -> str | None:
     return value if isinstance(value, str) and _REQUEST_ID.fullmatch(value) else None
 
 
-def parse_job(raw: Mapping[str, Any], limits: ImageLimits) -> Job:
+def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -> Job:
     """Check everything that can be checked before the GPU is touched.
 
-    `raw` is what RunPod's SDK hands to a handler: `{"id": str, "input": {...}, ...}`.
+    `raw` is what RunPod's SDK hands to a handler: `{"id": str, "input": {...}, ...}`. `models` are
+    what prompt mode runs on.
     Raises InvalidInput, InvalidWorkflow, InvalidImage or MissingImage. Decoding the pictures
     takes up to a second each, so this does not belong on an event loop.
     """
@@ -66,16 +74,31 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits) -> Job:
     if not isinstance(job_input, dict):
         raise InvalidInput(f"input must be an object, not {type(job_input).__name__}")
     _check_keys(job_input, _INPUT_KEYS, "input")
-    if job_input.get("workflow") is None:
-        raise InvalidInput("Missing 'workflow' parameter")
     job_id = str(raw.get("id", ""))
     request_id = _parse_request_id(job_input.get("request_id"))
     delivery = _parse_delivery(job_input.get("output"))
     timeout_s = _parse_timeout(job_input.get("timeout_s"))
-    workflow = parse_workflow(job_input["workflow"])
+    task = _parse_task(job_input)
     images = _parse_images(job_input.get("images"), limits)
-    _check_pictures_sent(workflow, images)
-    return Job(job_id, request_id or job_id, workflow, images, delivery, timeout_s)
+    if isinstance(task, PromptEdit):
+        task = Workflow(compile_edit(task, images, models))
+    _check_pictures_sent(task, images)
+    return Job(job_id, request_id or job_id, task, images, delivery, timeout_s)
+
+
+def _parse_task(job_input: Mapping[str, Any]) -> Workflow | PromptEdit:
+    """The caller's workflow, or what prompt mode has to compile one from."""
+    prompt_keys = [key for key in PROMPT_KEYS if job_input.get(key) is not None]
+    if job_input.get("workflow") is None:
+        if "prompt" not in prompt_keys:
+            raise InvalidInput("Missing 'workflow' parameter")
+        return parse_prompt_edit(job_input)
+    if prompt_keys:
+        raise InvalidInput(
+            f"input has a workflow and also {', '.join(prompt_keys)}, which count only without it; "
+            "set them inside the workflow, or leave the workflow out"
+        )
+    return parse_workflow(job_input["workflow"])
 
 
 def _check_keys(value: Mapping[str, Any], known: Iterable[str], where: str) -> None:

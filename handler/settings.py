@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from handler.bucket import BucketSettings, check_key_template
 from handler.errors import InvalidSettings
+from handler.images import ImageLimits
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
@@ -186,6 +187,14 @@ class Settings(BaseSettings):
     @property
     def comfy_argv_tail(self) -> list[str]:
         return shlex.split(self.comfy_args)
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        return ImageLimits(
+            count=self.worker_max_images,
+            data_bytes=self.worker_max_image_bytes,
+            pixels=self.worker_max_image_pixels,
+        )
 
     @property
     def bucket(self) -> BucketSettings | None:

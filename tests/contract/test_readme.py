@@ -9,10 +9,12 @@ from handler.errors import WorkerError
 from handler.images import ImageLimits
 from handler.job import parse_job
 from handler.models_lock import read_models_lock
+from handler.prompt_edit import ModelNames
 from handler.settings import PROJECT_DIR, Settings
 
 README = (PROJECT_DIR / "README.md").read_text()
 LIMITS = ImageLimits(count=16, data_bytes=20_000_000, pixels=64_000_000)
+MODELS = ModelNames.of(read_models_lock(PROJECT_DIR / "models.lock").models)
 
 
 def table_under(heading: str) -> list[str]:
@@ -75,7 +77,7 @@ def test_the_settings_table_is_the_settings() -> None:
 
 def test_the_example_job_is_a_job() -> None:
     example = json.loads(re.findall(r"```json\n(.*?)```", README, re.DOTALL)[0])
-    job = parse_job({"id": "1", **example}, LIMITS)
+    job = parse_job({"id": "1", **example}, LIMITS, MODELS)
     assert job.request_id == "order-17"
 
 

@@ -11,7 +11,9 @@ from PIL import Image
 from handler.errors import InvalidImage, InvalidInput, InvalidWorkflow, JobError, MissingImage
 from handler.images import ImageLimits
 from handler.job import Delivery, Job, parse_job, request_id_of
+from handler.prompt_edit import PROMPT_KEYS, ModelNames
 
+MODELS = ModelNames("unet", "clip", "vae", "lora")
 LIMITS = ImageLimits(count=3, data_bytes=10_000, pixels=10_000)
 
 LONE_SURROGATE = "\ud800"
@@ -39,7 +41,7 @@ def sends(*names: Any) -> list[dict[str, Any]]:
 
 
 def parse(job_id: str = "job-1", **job_input: Any) -> Job:
-    return parse_job({"id": job_id, "input": {"workflow": NO_PICTURE, **job_input}}, LIMITS)
+    return parse_job({"id": job_id, "input": {"workflow": NO_PICTURE, **job_input}}, LIMITS, MODELS)
 
 
 def fault_of(expected: type[JobError], **job_input: Any) -> JobError:
@@ -79,7 +81,7 @@ def test_null_stands_for_a_field_that_was_left_out() -> None:
 
 def test_what_runpod_puts_beside_the_input_is_no_concern() -> None:
     raw = {"id": "j", "input": {"workflow": NO_PICTURE}, "webhook": "https://x", "policy": {}}
-    assert parse_job(raw, LIMITS).job_id == "j"
+    assert parse_job(raw, LIMITS, MODELS).job_id == "j"
 
 
 def test_a_job_of_the_runsync_route_is_known_by_its_id() -> None:
@@ -90,13 +92,13 @@ def test_a_job_of_the_runsync_route_is_known_by_its_id() -> None:
 @pytest.mark.parametrize("raw", [{}, {"id": "x"}, {"id": "x", "input": None}])
 def test_a_job_without_input_is_refused(raw: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="the job has no input"):
-        parse_job(raw, LIMITS)
+        parse_job(raw, LIMITS, MODELS)
 
 
 @pytest.mark.parametrize("value", [[1], "text", 7, False])
 def test_an_input_that_is_no_object_is_refused(value: Any) -> None:
     with pytest.raises(InvalidInput, match="input must be an object, not"):
-        parse_job({"id": "x", "input": value}, LIMITS)
+        parse_job({"id": "x", "input": value}, LIMITS, MODELS)
 
 
 @pytest.mark.parametrize("job_input", [{}, {"workflow": None}, {"images": sends("a.png")}])
@@ -104,7 +106,7 @@ def test_a_missing_workflow_is_refused_in_the_words_that_callers_know(
     job_input: dict[str, Any],
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        parse_job({"id": "x", "input": job_input}, LIMITS)
+        parse_job({"id": "x", "input": job_input}, LIMITS, MODELS)
     assert caught.value.message == "Missing 'workflow' parameter"
 
 
@@ -310,6 +312,7 @@ KEYS = st.sampled_from(
         "class_type",
         "inputs",
         "1",
+        *PROMPT_KEYS,
     ]
 )
 TEXTS = st.one_of(
@@ -355,7 +358,17 @@ INPUTS = st.fixed_dictionaries(
 def test_any_input_is_a_job_or_a_job_error(job_input: Any) -> None:
     raw = {"id": "job-1", "input": job_input}
     with contextlib.suppress(JobError):
-        job = parse_job(raw, LIMITS)
+        job = parse_job(raw, LIMITS, MODELS)
         assert job.request_id == (request_id_of(raw) or "job-1")
         sent = {image.name for image in job.images}
         assert sent >= {picture.name for picture in job.workflow.loaded_pictures}
+
+
+@given(
+    st.fixed_dictionaries(
+        {"prompt": TEXTS | JSON}, optional=dict.fromkeys([*PROMPT_KEYS[1:], "images"], JSON)
+    )
+)
+def test_prompt_mode_raises_only_job_errors(job_input: dict[str, Any]) -> None:
+    with contextlib.suppress(JobError):
+        parse_job({"id": "x", "input": job_input}, LIMITS, MODELS)

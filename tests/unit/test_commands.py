@@ -1,0 +1,57 @@
+"""`python -m handler compile` and `validate`, as a user runs them."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from handler.settings import PROJECT_DIR
+
+
+def run(command: str, job: Any, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    path = tmp_path / "job.json"
+    path.write_text(job if isinstance(job, str) else json.dumps(job))
+    return subprocess.run(
+        [sys.executable, "-m", "handler", command, str(path)],
+        cwd=PROJECT_DIR, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def prompt_job() -> dict[str, Any]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    picture = {"name": "a.png", "image": base64.b64encode(buffer.getvalue()).decode()}
+    return {"input": {"prompt": "make it red", "images": [picture]}}
+
+
+def test_compile_prints_the_workflow_of_a_prompt(tmp_path: Path) -> None:
+    done = run("compile", prompt_job(), tmp_path)
+    assert done.returncode == 0, done.stderr
+    workflow = json.loads(done.stdout)
+    assert workflow["111"]["inputs"]["prompt"] == "make it red"
+    assert workflow["37"]["inputs"]["unet_name"] == "qwen_image_edit_2509_fp8_e4m3fn.safetensors"
+
+
+def test_validate_says_that_a_good_job_is_good(tmp_path: Path) -> None:
+    done = run("validate", prompt_job(), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 pictures" in done.stdout
+
+
+def test_validate_tells_what_is_wrong(tmp_path: Path) -> None:
+    done = run("validate", {"input": {"worflow": {}}}, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("invalid_input: ")
+    assert "did you mean 'workflow'" in done.stderr
+
+
+def test_a_file_that_is_no_json_is_told_without_a_traceback(tmp_path: Path) -> None:
+    done = run("validate", "{", tmp_path)
+    assert done.returncode == 1
+    assert "can't be read as JSON" in done.stderr
+    assert "Traceback" not in done.stderr
