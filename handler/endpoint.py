@@ -13,6 +13,7 @@ from handler.errors import InternalError, Interrupted, WorkerError
 from handler.images import ImageLimits
 from handler.job import parse_job, request_id_of
 from handler.logs import get_logger
+from handler.progress import Reporter, Send
 from handler.prompt_edit import ModelNames
 from handler.runner import Runner, Timings
 from handler.saving import save_answer
@@ -33,13 +34,14 @@ class Endpoint:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_stopping = False
 
-    async def __call__(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+    async def __call__(self, raw: Mapping[str, Any], send: Send | None = None) -> dict[str, Any]:
+        """The job's answer. `send` takes an update of its progress to RunPod."""
         request_id = request_id_of(raw) or raw.get("id")
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(job_id=raw.get("id"), request_id=request_id)
         with self._registered() as task:
             try:
-                return await self._answer(raw)
+                return await self._answer(raw, Reporter(send))
             except WorkerError as error:
                 return self._failed(error, request_id)
             except asyncio.CancelledError:
@@ -65,14 +67,15 @@ class Endpoint:
             for task in late:
                 task.cancel()
 
-    async def _answer(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+    async def _answer(self, raw: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
         if self._is_stopping:
             raise Interrupted("the worker is shutting down; send the job again")
         timings = Timings()
         log.info("job started")
         with timings.phase("check"):
             job = await asyncio.to_thread(parse_job, raw, self._limits, self._models)
-        answer = await self._runner.run(job, timings)
+        async with reporter.running():
+            answer = await self._runner.run(job, timings, reporter)
         if self._save_dir is not None:
             await asyncio.to_thread(save_answer, self._save_dir, job.job_id, answer)
         log.info("job done", images=len(answer["images"]), timings=answer["timings"])

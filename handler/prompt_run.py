@@ -4,13 +4,14 @@ child's death all end the one wait here; a prompt that is given up never stays o
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from handler.comfy_client import ComfyClient
 from handler.errors import BackendError, ComfyExited, ComfyUnavailable, PromptLost
 from handler.history import SavedFile, files_of
 from handler.logs import get_logger
+from handler.progress import PromptProgress, Update
 from handler.supervisor import Supervisor
 
 # /history is the truth about a prompt; the websocket only makes the worker look sooner.
@@ -36,6 +37,7 @@ class PromptRun:
         prompt_id: str,
         *,
         interrupt_grace_s: float,
+        on_progress: Callable[[Update], None],
     ) -> None:
         self._comfy = comfy
         self._supervisor = supervisor
@@ -45,7 +47,9 @@ class PromptRun:
         self._generation = 0
         self._has_begun = False
         self._has_ended = False
-        self._last_progress_s = 0.0
+        self._progress = PromptProgress(prompt)
+        self._on_progress = on_progress
+        self._last_step_logged_s = 0.0
         self._entry: dict[str, Any] | None = None
 
     @property
@@ -111,27 +115,25 @@ class PromptRun:
         kind, data = message.get("type"), message.get("data")
         if not isinstance(data, dict) or data.get("prompt_id") != self._prompt_id:
             return False
-        if kind == "progress":
-            self._log_step(data)
-        elif kind == "executing" and data.get("node") is not None:
+        if update := self._progress.take(str(kind), data):
             self._has_begun = True
-            node = self._prompt.get(str(data["node"]), {})
-            log.debug("node begins", node_id=data["node"], class_type=node.get("class_type"))
+            self._log(update)
+            self._on_progress(update)
         elif kind == "execution_start":
             self._has_begun = True
         elif kind == "executing" or kind in _ENDINGS:
             self._has_ended = True
         return self._has_ended
 
-    def _log_step(self, data: Mapping[str, Any]) -> None:
+    def _log(self, update: Update) -> None:
+        if "steps" not in update:
+            log.debug("node begins", **update)
+            return
         now = time.monotonic()
-        if now - self._last_progress_s >= _PROGRESS_LOG_S or data.get("value") == data.get("max"):
-            self._last_progress_s = now
-            node = self._prompt.get(str(data.get("node")), {})
-            log.info(
-                "progress", class_type=node.get("class_type"),
-                step=data.get("value"), steps=data.get("max"),
-            )  # fmt: skip
+        is_due = now - self._last_step_logged_s >= _PROGRESS_LOG_S
+        if is_due or update["step"] == update["steps"]:
+            self._last_step_logged_s = now
+            log.info("progress", **update)
 
     async def _check_known(self) -> None:
         running, pending = await self._comfy.queue()

@@ -18,6 +18,7 @@ from handler.errors import ComfyProtocol, JobTimeout
 from handler.history import Execution, read_execution
 from handler.job import Job
 from handler.job_folder import open_job_folder
+from handler.progress import Reporter
 from handler.prompt_run import PromptRun
 from handler.supervisor import Supervisor
 
@@ -69,12 +70,12 @@ class Runner:
         self._job_timeout_s = job_timeout_s
         self._interrupt_grace_s = interrupt_grace_s
 
-    async def run(self, job: Job, timings: Timings) -> dict[str, Any]:
+    async def run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
         """The answer to a job. Raises WorkerError; CancelledError passes, after the clean-up."""
         timeout_s = min(job.timeout_s or self._job_timeout_s, self._job_timeout_s)
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                return await self._run(job, timings)
+                return await self._run(job, timings, reporter)
         except TimeoutError as exc:
             if not limit.expired():
                 raise
@@ -82,7 +83,7 @@ class Runner:
                 f"the job took longer than {timeout_s:g} s", timeout_s=timeout_s
             ) from exc
 
-    async def _run(self, job: Job, timings: Timings) -> dict[str, Any]:
+    async def _run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
         self._deliverer.check(job)
         prompt_id = str(uuid.uuid4())
         structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
@@ -94,7 +95,9 @@ class Runner:
                 prompt_run = PromptRun(
                     comfy, self._supervisor, prompt, prompt_id,
                     interrupt_grace_s=self._interrupt_grace_s,
+                    on_progress=lambda update: reporter.report("execute", **update),
                 )  # fmt: skip
+                reporter.report("wait")
                 try:
                     with timings.phase("run"):
                         execution = read_execution(await prompt_run.execute())
@@ -107,6 +110,7 @@ class Runner:
         build = partial(
             success_answer, request_id=job.request_id, prompt_id=prompt_id, seed=job.workflow.seed
         )
+        reporter.report("deliver", percent=99)
         with timings.phase("deliver"):
             answer = await self._deliverer.deliver(job, images, build)
         answer["timings"] = timings.as_dict()

@@ -9,16 +9,21 @@ import math
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import runpod.serverless
+from runpod.http_client import AsyncClientSession
 from runpod.serverless.modules import rp_scale
+from runpod.serverless.modules.rp_http import send_result
 from runpod.serverless.modules.rp_job import get_job, get_stop_signals
 from runpod.serverless.modules.rp_logger import RunPodLogger
+from runpod.serverless.modules.worker_state import IS_LOCAL_TEST
 
 from handler.logs import get_logger
 
-Handler = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Handler = Callable[[Mapping[str, Any], Send | None], Awaitable[dict[str, Any]]]
 
 _LEVELS = {"TRACE": "debug", "DEBUG": "debug", "INFO": "info", "TIP": "info",
            "WARN": "warning", "ERROR": "error"}  # fmt: skip
@@ -51,10 +56,19 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
             # As the SDK itself would have ended it, had the signal come a moment later.
             log.info("job cancelled before its start", job_id=job["id"])
             raise asyncio.CancelledError
-        return await handler(job)
+        if IS_LOCAL_TEST:
+            return await handler(job, None)
+        async with AsyncClientSession() as session:
+            return await handler(job, partial(_send_update, session, job))
 
     with contextlib.suppress(asyncio.CancelledError):
         runpod.serverless.start({"handler": handle, "concurrency_modifier": modify_concurrency})
+
+
+async def _send_update(session: Any, job: Mapping[str, Any], update: dict[str, Any]) -> None:
+    """What the SDK's progress_update sends, but awaited: that one leaves it to a thread, which
+    may be overtaken by the result. A failure is logged by the SDK and no matter."""
+    await send_result(session, {"status": "IN_PROGRESS", "output": update}, job)
 
 
 class _LoopControl:

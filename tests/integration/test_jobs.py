@@ -35,6 +35,18 @@ def test_a_good_job_returns_its_picture(api: RunPodApi, worker: WorkerProcess) -
     assert set(output["timings"]) >= {"check", "inputs", "wait", "execute", "collect", "total"}
 
 
+def test_progress_is_told_and_never_after_the_result(api: RunPodApi, worker: WorkerProcess) -> None:
+    slow = {"class_type": "SlowImage", "seconds": 1.5, "obeys": True}
+    job_id = api.submit(job_input(invert_workflow(**slow), photo(20)))
+    api.result(job_id, RESULT_S)
+    updates = api.progress(job_id)
+    assert {"execute"} <= {update["phase"] for update in updates}
+    node_update = next(update for update in updates if update.get("class_type") == "SlowImage")
+    assert 0 <= node_update["percent"] < 100
+    # The stand-in shows a job as running again when an update comes after its result.
+    assert api.status(job_id) == "COMPLETED"
+
+
 def test_a_job_leaves_no_file(api: RunPodApi, worker: WorkerProcess) -> None:
     workflow = invert_workflow() | {"9": node("PreviewImage", images=["3", 0])}
     api.result(api.submit(job_input(workflow, photo(2))), RESULT_S)

@@ -25,6 +25,7 @@ class Stage:
     """A fake ComfyUI in a child process, its supervisor, and prompt runs on it."""
 
     def __init__(self, restarts: int = 100) -> None:
+        self.updates: list[dict[str, Any]] = []
         self.port = free_port()
         self.process = ComfyProcess(
             fake_argv(self.port),
@@ -56,7 +57,12 @@ class Stage:
         """As the runner does it: one client for one run."""
         async with ComfyClient(self.port) as comfy:
             return await PromptRun(
-                comfy, self.supervisor, prompt, prompt_id, interrupt_grace_s=grace_s
+                comfy,
+                self.supervisor,
+                prompt,
+                prompt_id,
+                interrupt_grace_s=grace_s,
+                on_progress=self.updates.append,
             ).execute()
 
     def start(self, *arguments: Any, **options: Any) -> asyncio.Task[dict[str, Any]]:
