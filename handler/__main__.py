@@ -159,7 +159,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="The worker. On RunPod it takes jobs; elsewhere it runs one test job or "
         "serves the SDK's local API. Everything else is set by environment variables. Without a "
         "GPU: `python -m handler compile JOB.json` prints the workflow that a job in prompt mode "
-        "becomes, `python -m handler validate JOB.json` says what is wrong with a job.",
+        "becomes, `validate JOB.json` what is wrong with a job, `convert GRAPH.json` the API "
+        "format of a graph that the editor saved.",
         epilog=_settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

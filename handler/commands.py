@@ -1,41 +1,92 @@
 """What `python -m handler` does besides working: look at a job without a GPU."""
 
 import argparse
+import asyncio
+import gzip
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from handler.errors import InvalidInput, WorkerError
+from handler.comfy_client import ComfyClient
+from handler.editor_graph import convert_editor_graph
+from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
 from handler.job import Job, parse_job
 from handler.models_lock import read_models_lock
 from handler.prompt_edit import ModelNames
 from handler.settings import Settings, read_settings
+from handler.workflow import EditorGraph
 
-COMMANDS = ("compile", "validate")
+COMMANDS = ("compile", "convert", "validate")
 
 
 def run_command(arguments: list[str]) -> int:
     """0 when the job is good; 1 with the error's code and message on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m handler")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, help_text in (
-        ("compile", "print the workflow, in API format, that a job runs"),
-        ("validate", "check a job as the worker does before the GPU is touched"),
-    ):
-        command = commands.add_parser(name, help=help_text, description=help_text)
-        command.add_argument("job", type=Path, help='a file with {"input": {...}}; - is stdin')
-    options = parser.parse_args(arguments)
+    options = _make_parser().parse_args(arguments)
     try:
-        job = _read_job(options.job, read_settings())
+        options.run(options, read_settings())
     except WorkerError as error:
         print(f"{error.code}: {error.message}", file=sys.stderr)
         return 1
-    if options.command == "compile":
-        print(json.dumps(job.workflow.nodes, indent=2))
+    return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m handler")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, run, help_text in (
+        ("compile", _compile, "print the workflow, in API format, that a job in prompt mode runs"),
+        ("validate", _validate, "check a job as the worker does before the GPU is touched"),
+    ):
+        command = commands.add_parser(name, help=help_text, description=help_text)
+        command.add_argument("job", type=Path, help='a file with {"input": {...}}; - is stdin')
+        command.set_defaults(run=run)
+    help_text = "print the API format of a graph that ComfyUI's editor saved"
+    convert = commands.add_parser("convert", help=help_text, description=help_text)
+    convert.add_argument("graph", type=Path, help="the editor's file; - is stdin")
+    convert.add_argument(
+        "--object-info", type=Path, metavar="FILE",
+        help="what ComfyUI answers to /object_info; default: asked of the ComfyUI on COMFY_PORT",
+    )  # fmt: skip
+    convert.set_defaults(run=_convert)
+    return parser
+
+
+def _compile(options: argparse.Namespace, settings: Settings) -> None:
+    job = _read_job(options.job, settings)
+    if isinstance(job.workflow, EditorGraph):
+        raise InvalidInput("the job holds a graph of the editor; see python -m handler convert")
+    _print_json(job.workflow.nodes)
+
+
+def _validate(options: argparse.Namespace, settings: Settings) -> None:
+    job = _read_job(options.job, settings)
+    if isinstance(job.workflow, EditorGraph):
+        print(
+            "The job is good so far. Its workflow is a graph of the editor, which only ComfyUI's "
+            "node definitions can check: python -m handler convert"
+        )
     else:
         print(f"The job is good: {len(job.workflow.nodes)} nodes, {len(job.images)} pictures.")
-    return 0
+
+
+def _convert(options: argparse.Namespace, settings: Settings) -> None:
+    graph = _read_json(options.graph)
+    if options.object_info is None:
+        object_info = asyncio.run(_ask_object_info(settings.comfy_port))
+    else:
+        object_info = _read_json(options.object_info)
+    _print_json(convert_editor_graph(graph, object_info))
+
+
+async def _ask_object_info(port: int) -> dict[str, Any]:
+    async with ComfyClient(port) as comfy:
+        if not await comfy.is_answering():
+            raise ComfyUnavailable(
+                f"no ComfyUI answers on 127.0.0.1:{port}; start one, or give its node definitions "
+                "with --object-info FILE (saved from its address /object_info)"
+            )
+        return await comfy.object_info()
 
 
 def _read_job(path: Path, settings: Settings) -> Job:
@@ -44,10 +95,19 @@ def _read_job(path: Path, settings: Settings) -> Job:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """Also of a .gz file."""
     try:
-        value = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text())
-    except (OSError, ValueError, RecursionError) as exc:
+        if str(path) == "-":
+            value = json.load(sys.stdin)
+        else:
+            data = path.read_bytes()
+            value = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+    except (OSError, ValueError, EOFError, RecursionError) as exc:
         raise InvalidInput(f"{path} can't be read as JSON: {exc}") from exc
     if not isinstance(value, dict):
-        raise InvalidInput(f"{path} must hold an object with `input`")
+        raise InvalidInput(f"{path} must hold a JSON object")
     return value
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))

@@ -59,7 +59,7 @@ class InvalidInput(JobError):
 
 class InvalidWorkflow(JobError):
     code = "invalid_workflow"
-    summary = "`input.workflow` is not a workflow in API format"
+    summary = "`input.workflow` is not a workflow, or not one that can be converted"
 
 
 class InvalidImage(JobError):

@@ -16,7 +16,7 @@ from handler.prompt_edit import (
     compile_edit,
     parse_prompt_edit,
 )
-from handler.workflow import Workflow, parse_workflow
+from handler.workflow import EditorGraph, Workflow, parse_workflow
 
 _INPUT_KEYS = ("workflow", "images", "output", "request_id", "timeout_s", *PROMPT_KEYS)
 _IMAGE_KEYS = ("name", "image")
@@ -42,7 +42,7 @@ class Job:
 
     job_id: str
     request_id: str
-    workflow: Workflow
+    workflow: Workflow | EditorGraph
     images: tuple[InputImage, ...]
     delivery: Delivery
     timeout_s: float | None
@@ -82,11 +82,12 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     images = _parse_images(job_input.get("images"), limits)
     if isinstance(task, PromptEdit):
         task = Workflow(compile_edit(task, images, models))
-    _check_pictures_sent(task, images)
+    if isinstance(task, Workflow):
+        check_pictures_sent(task, images)
     return Job(job_id, request_id or job_id, task, images, delivery, timeout_s)
 
 
-def _parse_task(job_input: Mapping[str, Any]) -> Workflow | PromptEdit:
+def _parse_task(job_input: Mapping[str, Any]) -> Workflow | EditorGraph | PromptEdit:
     """The caller's workflow, or what prompt mode has to compile one from."""
     prompt_keys = [key for key in PROMPT_KEYS if job_input.get(key) is not None]
     if job_input.get("workflow") is None:
@@ -179,7 +180,8 @@ def _parse_image_entry(entry: Any, where: str) -> tuple[str, str]:
     return name, text
 
 
-def _check_pictures_sent(workflow: Workflow, images: Iterable[InputImage]) -> None:
+def check_pictures_sent(workflow: Workflow, images: Iterable[InputImage]) -> None:
+    """Raises MissingImage for the first picture that the workflow loads and `images` lack."""
     sent = [image.name for image in images]
     for picture in workflow.loaded_pictures:
         if picture.name in sent:

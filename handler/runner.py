@@ -14,13 +14,15 @@ from handler.answer import success_answer
 from handler.comfy_client import ComfyClient
 from handler.comfy_process import ComfyPaths
 from handler.delivery import Deliverer
+from handler.editor_graph import convert_editor_graph
 from handler.errors import ComfyProtocol, JobTimeout
 from handler.history import Execution, read_execution
-from handler.job import Job
+from handler.job import Job, check_pictures_sent
 from handler.job_folder import open_job_folder
 from handler.progress import Reporter
 from handler.prompt_run import PromptRun
 from handler.supervisor import Supervisor
+from handler.workflow import Workflow, parse_nodes
 
 
 class Timings:
@@ -69,6 +71,10 @@ class Runner:
         self._deliverer = deliverer
         self._job_timeout_s = job_timeout_s
         self._interrupt_grace_s = interrupt_grace_s
+        # Of one child: another may have other nodes. It changes with nothing else that a
+        # conversion looks at.
+        self._object_info: dict[str, Any] = {}
+        self._object_info_of = 0
 
     async def run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
         """The answer to a job. Raises WorkerError; CancelledError passes, after the clean-up."""
@@ -88,12 +94,12 @@ class Runner:
         prompt_id = str(uuid.uuid4())
         structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
         with open_job_folder(self._paths, prompt_id) as folder:
-            with timings.phase("inputs"):
-                files = await asyncio.to_thread(folder.write_images, job.images)
-            prompt = job.workflow.for_job(folder.name, files)
             async with self._connect() as comfy:
+                workflow = await self._api_form(job, comfy)
+                with timings.phase("inputs"):
+                    files = await asyncio.to_thread(folder.write_images, job.images)
                 prompt_run = PromptRun(
-                    comfy, self._supervisor, prompt, prompt_id,
+                    comfy, self._supervisor, workflow.for_job(folder.name, files), prompt_id,
                     interrupt_grace_s=self._interrupt_grace_s,
                     on_progress=lambda update: reporter.report("execute", **update),
                 )  # fmt: skip
@@ -108,10 +114,24 @@ class Runner:
                     with contextlib.suppress(ComfyProtocol):
                         folder.drop_strays(prompt_run.files)
         build = partial(
-            success_answer, request_id=job.request_id, prompt_id=prompt_id, seed=job.workflow.seed
+            success_answer, request_id=job.request_id, prompt_id=prompt_id, seed=workflow.seed
         )
         reporter.report("deliver", percent=99)
         with timings.phase("deliver"):
             answer = await self._deliverer.deliver(job, images, build)
         answer["timings"] = timings.as_dict()
         return answer
+
+    async def _api_form(self, job: Job, comfy: ComfyClient) -> Workflow:
+        """The job's workflow, converted when it is the editor's graph. Raises InvalidWorkflow,
+        MissingImage and BackendError."""
+        if isinstance(job.workflow, Workflow):
+            return job.workflow
+        await self._supervisor.ensure_ready()
+        if self._object_info_of != self._supervisor.generation:
+            self._object_info = await comfy.object_info()
+            self._object_info_of = self._supervisor.generation
+        nodes = await asyncio.to_thread(convert_editor_graph, job.workflow.graph, self._object_info)
+        workflow = parse_nodes(nodes)
+        check_pictures_sent(workflow, job.images)
+        return workflow

@@ -84,7 +84,15 @@ class Workflow:
         return nodes
 
 
-def parse_workflow(value: Any) -> Workflow:
+@dataclass(frozen=True, slots=True)
+class EditorGraph:
+    """The graph that the editor saves. Which input a saved value belongs to, only the running
+    ComfyUI's /object_info tells: editor_graph.py makes a Workflow of the two."""
+
+    graph: Mapping[str, Any]
+
+
+def parse_workflow(value: Any) -> Workflow | EditorGraph:
     """Check the shape of `input.workflow`, an object or its JSON text. Raises InvalidWorkflow."""
     if isinstance(value, str):
         value = _parse_text(value)
@@ -93,10 +101,8 @@ def parse_workflow(value: Any) -> Workflow:
             f"input.workflow must be an object of nodes in API format, not {_kind(value)}"
         )
     if isinstance(value.get("nodes"), list):
-        raise InvalidWorkflow(
-            "input.workflow is the graph that the editor saves, not API format; "
-            f"{_HOW_TO_EXPORT} and send that"
-        )
+        _check_is_json(value)
+        return EditorGraph(value)
     if not value:
         raise InvalidWorkflow("input.workflow has no nodes")
     if isinstance(value.get("prompt"), dict) and "class_type" not in value["prompt"]:
@@ -104,6 +110,11 @@ def parse_workflow(value: Any) -> Workflow:
             "input.workflow looks like a body of ComfyUI's /prompt; send the value of its `prompt`"
         )
     _check_is_json(value)
+    return parse_nodes(value)
+
+
+def parse_nodes(value: Mapping[str, Any]) -> Workflow:
+    """Nodes by their ids, in API format. Raises InvalidWorkflow."""
     nodes = {node_id: _parse_node(node_id, node) for node_id, node in value.items()}
     _check_links(nodes)
     return Workflow(nodes)

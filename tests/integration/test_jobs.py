@@ -1,5 +1,6 @@
 """Jobs through the SDK's real loop, the real handler process and the real ComfyUI."""
 
+import copy
 import os
 import signal
 
@@ -19,6 +20,23 @@ from tests.integration.worker_process import (
 )
 
 RESULT_S = 60
+EDITOR_GRAPH = {
+    "version": 0.4,
+    "nodes": [
+        {"id": 1, "type": "LoadImage", "mode": 0, "inputs": [],
+         "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]},
+                     {"name": "MASK", "type": "MASK", "links": None}],
+         "widgets_values": ["photo.png", "image"]},
+        {"id": 2, "type": "ImageInvert", "mode": 0,
+         "inputs": [{"name": "image", "type": "IMAGE", "link": 1}],
+         "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [2]}]},
+        {"id": 3, "type": "SaveImage", "mode": 0,
+         "inputs": [{"name": "images", "type": "IMAGE", "link": 2}],
+         "outputs": [], "widgets_values": ["from_the_editor"]},
+        {"id": 4, "type": "Note", "mode": 0, "widgets_values": ["a note"]},
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]],
+}  # fmt: skip
 
 
 def test_a_good_job_returns_its_picture(api: RunPodApi, worker: WorkerProcess) -> None:
@@ -212,6 +230,23 @@ def test_comfyui_killed_in_mid_job_fails_that_job_and_the_next_succeeds(
     assert shows_inverse(output["image_base64"], picture)
     assert worker.comfy_pid() != pid
     wait_until(lambda: worker.job_files() == [], "the jobs' files are gone", 5)
+
+
+def test_a_graph_that_the_editor_saved_is_converted_and_run(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    picture = photo(16)
+    body = api.result(api.submit(job_input(EDITOR_GRAPH, picture)), RESULT_S)
+    assert "error" not in body, body
+    assert shows_inverse(body["output"]["image_base64"], picture)
+    graph = copy.deepcopy(EDITOR_GRAPH)
+    graph["nodes"][0]["widgets_values"] = ["other.png", "image"]
+    body = api.result(api.submit(job_input(graph, picture)), RESULT_S)
+    assert body["output"]["code"] == "missing_image"
+    graph["nodes"][1]["type"] = "ImageInvrt"
+    body = api.result(api.submit(job_input(graph, picture)), RESULT_S)
+    assert body["output"]["code"] == "invalid_workflow"
+    assert "ImageInvert," in body["error"]
 
 
 def test_a_picture_sent_as_data_uri_in_jpeg_is_read(api: RunPodApi, worker: WorkerProcess) -> None:

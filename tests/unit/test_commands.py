@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,32 @@ def test_validate_tells_what_is_wrong(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("invalid_input: ")
     assert "did you mean 'workflow'" in done.stderr
+
+
+def test_convert_prints_what_the_editor_exports(tmp_path: Path) -> None:
+    data = PROJECT_DIR / "tests" / "data" / "ui_graphs"
+    name = "02_qwen_Image_edit_subgraphed.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "handler", "convert", str(data / "templates" / name),
+         "--object-info", str(data / "object_info.json.gz")],
+        cwd=PROJECT_DIR, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((data / "expected" / name).read_text())
+
+
+def test_convert_without_a_comfyui_says_what_to_give(tmp_path: Path) -> None:
+    graph = tmp_path / "graph.json"
+    graph.write_text('{"nodes": []}')
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        done = subprocess.run(
+            [sys.executable, "-m", "handler", "convert", str(graph)],
+            cwd=PROJECT_DIR, capture_output=True, text=True, timeout=60,
+            env=os.environ | {"COMFY_PORT": str(taken.getsockname()[1])},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "--object-info" in done.stderr
 
 
 def test_a_file_that_is_no_json_is_told_without_a_traceback(tmp_path: Path) -> None:

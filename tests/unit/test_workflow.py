@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.errors import InvalidWorkflow
-from handler.workflow import LoadedPicture, Workflow, parse_workflow
+from handler.workflow import EditorGraph, LoadedPicture, Workflow, parse_workflow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "qwen_image_edit_2509.json"
 JOB = "job-folder"
@@ -146,11 +146,18 @@ def test_numbers_that_json_lacks_are_refused(number: float) -> None:
         assert "a value that JSON has not" in fault_of(value).message
 
 
-def test_the_graph_of_the_editor_is_refused_with_the_way_to_export() -> None:
+def test_the_graph_of_the_editor_is_left_to_be_converted() -> None:
     graph = {"nodes": [{"id": 1, "type": "LoadImage"}], "links": [], "version": 0.4}
-    message = fault_of(graph).message
-    assert "the graph that the editor saves" in message
-    assert "Workflow > Export (API)" in message
+    assert parse_workflow(graph) == EditorGraph(graph)
+    assert parse_workflow(json.dumps(graph)) == EditorGraph(graph)
+
+
+def test_a_graph_of_the_editor_that_is_too_deep_is_refused() -> None:
+    nested: list[Any] = []
+    for _ in range(500):
+        nested = [nested]
+    with pytest.raises(InvalidWorkflow, match="deep"):
+        parse_workflow({"nodes": nested})
 
 
 def test_a_body_of_the_prompt_route_is_refused_with_what_to_send() -> None:
@@ -353,6 +360,8 @@ def test_any_value_is_a_workflow_or_invalid_workflow(value: Any) -> None:
     try:
         workflow = parse_workflow(value)
     except InvalidWorkflow:
+        return
+    if isinstance(workflow, EditorGraph):
         return
     nodes = workflow.for_job(JOB, {item.name: "0.png" for item in workflow.loaded_pictures})
     assert set(workflow.nodes) <= set(nodes)
