@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.images import ImageLimits, InputImage, decode_image
@@ -16,16 +16,20 @@ from handler.prompt_edit import (
     compile_edit,
     parse_prompt_edit,
 )
+from handler.reencode import Encoding, ImageFormat
 from handler.workflow import EditorGraph, Workflow, parse_workflow
 
 _INPUT_KEYS = ("workflow", "images", "output", "request_id", "timeout_s", *PROMPT_KEYS)
 _IMAGE_KEYS = ("name", "image")
-_OUTPUT_KEYS = ("delivery",)
+_OUTPUT_KEYS = ("delivery", "format", "quality")
+_DEFAULT_QUALITY = 90
 # It becomes part of object keys and file names.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
 # Linux file systems allow 255 bytes; names are never used as file names, yet nobody needs more.
 _NAME_BYTES = 255
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Delivery(StrEnum):
@@ -38,13 +42,15 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that is ready to run. `timeout_s` is the caller's wish, not yet bounded."""
+    """A job that is ready to run. `encoding` None keeps the pictures as they were saved;
+    `timeout_s` is the caller's wish, not yet bounded."""
 
     job_id: str
     request_id: str
     workflow: Workflow | EditorGraph
     images: tuple[InputImage, ...]
     delivery: Delivery
+    encoding: Encoding | None
     timeout_s: float | None
 
     @property
@@ -76,7 +82,7 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     _check_keys(job_input, _INPUT_KEYS, "input")
     job_id = str(raw.get("id", ""))
     request_id = _parse_request_id(job_input.get("request_id"))
-    delivery = _parse_delivery(job_input.get("output"))
+    delivery, encoding = _parse_output(job_input.get("output"))
     timeout_s = _parse_timeout(job_input.get("timeout_s"))
     task = _parse_task(job_input)
     images = _parse_images(job_input.get("images"), limits)
@@ -84,7 +90,7 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
         task = Workflow(compile_edit(task, images, models))
     if isinstance(task, Workflow):
         check_pictures_sent(task, images)
-    return Job(job_id, request_id or job_id, task, images, delivery, timeout_s)
+    return Job(job_id, request_id or job_id, task, images, delivery, encoding, timeout_s)
 
 
 def _parse_task(job_input: Mapping[str, Any]) -> Workflow | EditorGraph | PromptEdit:
@@ -123,18 +129,30 @@ def _parse_request_id(value: Any) -> str | None:
     return value
 
 
-def _parse_delivery(value: Any) -> Delivery:
+def _parse_output(value: Any) -> tuple[Delivery, Encoding | None]:
     if value is None:
-        return Delivery.AUTO
+        return Delivery.AUTO, None
     if not isinstance(value, dict):
         raise InvalidInput('input.output must be an object such as {"delivery": "auto"}')
     _check_keys(value, _OUTPUT_KEYS, "input.output")
-    delivery = value.get("delivery", Delivery.AUTO)
-    if delivery not in list(Delivery):
-        raise InvalidInput(
-            f"input.output.delivery must be one of {', '.join(Delivery)}, not {delivery!r}"
-        )
-    return Delivery(delivery)
+    delivery = _one_of(Delivery, value.get("delivery"), "delivery") or Delivery.AUTO
+    image_format = _one_of(ImageFormat, value.get("format"), "format")
+    quality = value.get("quality")
+    if quality is None:
+        quality = _DEFAULT_QUALITY
+    elif image_format not in {ImageFormat.WEBP, ImageFormat.JPEG}:
+        raise InvalidInput("input.output.quality only counts for format 'webp' or 'jpeg'")
+    if type(quality) is not int or not 1 <= quality <= 100:
+        raise InvalidInput("input.output.quality must be a whole number from 1 to 100")
+    return delivery, Encoding(image_format, quality) if image_format else None
+
+
+def _one_of(choices: type[_Choice], value: Any, key: str) -> _Choice | None:
+    if value is None:
+        return None
+    if value not in list(choices):
+        raise InvalidInput(f"input.output.{key} must be one of {', '.join(choices)}, not {value!r}")
+    return choices(value)
 
 
 def _parse_timeout(value: Any) -> float | None:

@@ -18,11 +18,19 @@ from handler.editor_graph import convert_editor_graph
 from handler.errors import ComfyProtocol, JobTimeout
 from handler.history import Execution, read_execution
 from handler.job import Job, check_pictures_sent
-from handler.job_folder import open_job_folder
+from handler.job_folder import JobFolder, OutputImage, open_job_folder
 from handler.progress import Reporter
 from handler.prompt_run import PromptRun
+from handler.reencode import reencode
 from handler.supervisor import Supervisor
 from handler.workflow import Workflow, parse_nodes
+
+
+def _collect(folder: JobFolder, execution: Execution, job: Job) -> list[OutputImage]:
+    images = folder.read_images(execution)
+    if job.encoding is None:
+        return images
+    return [reencode(image, job.encoding) for image in images]
 
 
 class Timings:
@@ -109,7 +117,7 @@ class Runner:
                         execution = read_execution(await prompt_run.execute())
                     timings.split_run(execution)
                     with timings.phase("collect"):
-                        images = await asyncio.to_thread(folder.read_images, execution)
+                        images = await asyncio.to_thread(_collect, folder, execution, job)
                 finally:
                     with contextlib.suppress(ComfyProtocol):
                         folder.drop_strays(prompt_run.files)

@@ -1,5 +1,6 @@
 """Jobs through the SDK's real loop, the real handler process and the real ComfyUI."""
 
+import base64
 import copy
 import os
 import signal
@@ -247,6 +248,15 @@ def test_a_graph_that_the_editor_saved_is_converted_and_run(
     body = api.result(api.submit(job_input(graph, picture)), RESULT_S)
     assert body["output"]["code"] == "invalid_workflow"
     assert "ImageInvert," in body["error"]
+
+
+def test_a_picture_comes_in_the_format_that_was_asked_for(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    job = job_input(invert_workflow(), photo(17), output={"format": "webp", "quality": 80})
+    entry = api.result(api.submit(job), RESULT_S)["output"]["images"][0]
+    assert (entry["content_type"], entry["filename"]) == ("image/webp", "result_00001_.webp")
+    assert base64.b64decode(entry["data"])[8:12] == b"WEBP"
 
 
 def test_a_picture_sent_as_data_uri_in_jpeg_is_read(api: RunPodApi, worker: WorkerProcess) -> None:

@@ -37,7 +37,7 @@ class FakeBucket:
 
 
 def job(delivery: Delivery = Delivery.AUTO, job_id: str = "job-1") -> Job:
-    return Job(job_id, "r-1", Workflow({}), (), delivery, None)
+    return Job(job_id, "r-1", Workflow({}), (), delivery, None, None)
 
 
 def picture(path: str = "a_00001_", extension: str = "png", size: int = 10) -> OutputImage:

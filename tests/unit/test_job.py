@@ -12,6 +12,7 @@ from handler.errors import InvalidImage, InvalidInput, InvalidWorkflow, JobError
 from handler.images import ImageLimits
 from handler.job import Delivery, Job, parse_job, request_id_of
 from handler.prompt_edit import PROMPT_KEYS, ModelNames
+from handler.reencode import Encoding, ImageFormat
 
 MODELS = ModelNames("unet", "clip", "vae", "lora")
 LIMITS = ImageLimits(count=3, data_bytes=10_000, pixels=10_000)
@@ -372,3 +373,20 @@ def test_any_input_is_a_job_or_a_job_error(job_input: Any) -> None:
 def test_prompt_mode_raises_only_job_errors(job_input: dict[str, Any]) -> None:
     with contextlib.suppress(JobError):
         parse_job({"id": "x", "input": job_input}, LIMITS, MODELS)
+
+
+def test_a_format_and_a_quality_are_taken() -> None:
+    job = parse(output={"format": "webp", "quality": 75})
+    assert job.encoding == Encoding(ImageFormat.WEBP, 75)
+    assert parse(output={"format": "jpeg"}).encoding == Encoding(ImageFormat.JPEG, 90)
+    assert parse().encoding is None
+
+
+@pytest.mark.parametrize(
+    "output",
+    [{"format": "gif"}, {"format": []}, {"format": "jpeg", "quality": 0},
+     {"format": "webp", "quality": True}, {"quality": 80}, {"format": "png", "quality": 80}],
+)  # fmt: skip
+def test_a_wrong_format_or_quality_is_refused(output: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=r"input\.output\.(format|quality)"):
+        parse(output=output)
