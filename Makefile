@@ -18,6 +18,9 @@ setup: ## make both Python environments, vendor ComfyUI, write the scale models
 	@$(PYTHON) scripts/vendor_comfyui.py
 	@comfy/.venv/bin/python comfy/scale_models/write.py build/scale-models
 
+.venv/installed.sha256: requirements-dev.lock
+	@$(PYTHON) scripts/make_env.py .venv $< --needs-gb 1
+
 run: setup ## edit the example photo through the worker, into out/
 	@$(PY) scripts/run_edit.py $(ARGS)
 
@@ -47,7 +50,7 @@ format: ## rewrite the code in the one style
 	@.venv/bin/ruff check --fix handler scripts tests comfy
 	@.venv/bin/ruff format handler scripts tests comfy
 
-verify-models: setup ## full SHA-256 of the weights in WORKER_MODELS_DIR
+verify-models: .venv/installed.sha256 ## full SHA-256 of the weights in WORKER_MODELS_DIR
 	@$(PY) scripts/verify_models.py --models-dir "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(ARGS)
 
 lock: setup ## resolve the Python locks again

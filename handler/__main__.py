@@ -16,7 +16,7 @@ from handler.comfy_process import ComfyPaths, ComfyProcess, comfy_argv
 from handler.commands import COMMANDS, run_command
 from handler.delivery import AnswerLimits, Deliverer
 from handler.endpoint import Endpoint
-from handler.errors import WorkerError
+from handler.errors import InternalError, UploadFailed, WorkerError
 from handler.gpu import has_gpu
 from handler.logs import configure, get_logger
 from handler.models_lock import check_model, find_models, read_models_lock
@@ -55,6 +55,11 @@ def main() -> int:
     except WorkerError as error:
         log.error("worker ends", code=error.code, message=error.message, details=error.details)
         return 1
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        log.exception("worker ends", code=InternalError.code)
+        return 1
     return 0
 
 
@@ -71,16 +76,19 @@ def _run(settings: Settings) -> None:
         # The SDK takes a second to import: ComfyUI boots meanwhile.
         from handler.serverless import serve
 
+        bucket = Bucket(settings.bucket) if settings.bucket else None
         endpoint = Endpoint(
-            _make_runner(settings, paths, supervisor), settings.image_limits,
+            _make_runner(settings, paths, supervisor, bucket), settings.image_limits,
             _check_models(settings), settings.worker_save_dir,
         )  # fmt: skip
-        asyncio.run(supervisor.ensure_ready())
-        serve(
-            endpoint,
-            concurrency=settings.worker_concurrency,
-            stop_jobs=partial(endpoint.stop, settings.worker_shutdown_grace_s),
-        )
+        asyncio.run(_wait_for_all(supervisor, bucket))
+
+        async def stop_jobs() -> None:
+            await endpoint.finish(settings.worker_shutdown_grace_s)
+            supervisor.is_leaving = True
+            await endpoint.interrupt()
+
+        serve(endpoint, concurrency=settings.worker_concurrency, stop_jobs=stop_jobs)
 
 
 @contextlib.contextmanager
@@ -112,8 +120,23 @@ def _supervised(settings: Settings, paths: ComfyPaths) -> Iterator[Supervisor]:
         supervisor.stop()
 
 
-def _make_runner(settings: Settings, paths: ComfyPaths, supervisor: Supervisor) -> Runner:
-    bucket = Bucket(settings.bucket) if settings.bucket else None
+async def _wait_for_all(supervisor: Supervisor, bucket: Bucket | None) -> None:
+    """Until ComfyUI answers, and the bucket has been tried."""
+    await asyncio.gather(supervisor.ensure_ready(), _try_bucket(bucket))
+
+
+async def _try_bucket(bucket: Bucket | None) -> None:
+    """Only warns: keys that may write need not be allowed to look."""
+    try:
+        if bucket is not None:
+            await bucket.check()
+    except UploadFailed as error:
+        log.warning("bucket check failed", message=error.message, details=error.details)
+
+
+def _make_runner(
+    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, bucket: Bucket | None
+) -> Runner:
     limits = AnswerLimits(settings.worker_run_limit_bytes, settings.worker_runsync_limit_bytes)
     return Runner(
         supervisor,

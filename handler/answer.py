@@ -20,6 +20,7 @@ _CONTAINER_PATH = re.compile(r"(?:(?<![\w/.])|(?<=://))/(?:[\w.@+~-]+/)+([\w.@+~
 
 
 _LONGEST_TEXT = 2000
+_LARGEST_ERROR_BYTES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,9 @@ def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:
         "request_id": request_id,
         "details": _presentable(error.details),
     }
+    if encoded_bytes(answer) > _LARGEST_ERROR_BYTES:
+        # RunPod takes no larger body, and would show the job as completed without an output.
+        answer["details"] = {"left_out": "too large"}
     if error.refresh_worker:
         answer["refresh_worker"] = True
     return answer

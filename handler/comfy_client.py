@@ -56,7 +56,7 @@ class ComfyClient:
             raise ComfyProtocol("ComfyUI's answer to /prompt is no object")
         if answer.get("error") or answer.get("node_errors"):
             info = await self.object_info() if needs_object_info(answer) else {}
-            raise rejection(answer, prompt, info)
+            raise await asyncio.to_thread(rejection, answer, prompt, info)
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """The entry of a prompt that has ended; None before that, and for an unknown id."""

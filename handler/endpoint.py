@@ -18,6 +18,9 @@ from handler.prompt_edit import ModelNames
 from handler.runner import Runner, Timings
 from handler.saving import save_answer
 
+# For what a cancelled job cleans up and the SDK then sends.
+_INTERRUPT_S = 5.0
+
 log = get_logger()
 
 
@@ -58,14 +61,20 @@ class Endpoint:
                 fault = InternalError(f"the worker failed with {type(exc).__name__}; see its log")
                 return self._failed(fault, request_id)
 
-    async def stop(self, grace_s: float) -> None:
-        """Give the jobs in hand `grace_s` seconds to end well, then end them as `interrupted`."""
+    async def finish(self, grace_s: float) -> None:
+        """Take no more jobs, and give those in hand `grace_s` seconds to end well."""
         self._is_stopping = True
         if self._tasks:
             log.info("jobs in hand", jobs=len(self._tasks), grace_s=grace_s)
-            _, late = await asyncio.wait(self._tasks, timeout=grace_s)
-            for task in late:
-                task.cancel()
+            await asyncio.wait(self._tasks, timeout=grace_s)
+
+    async def interrupt(self) -> None:
+        """End the jobs that are left as `interrupted`."""
+        late = set(self._tasks)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=_INTERRUPT_S)
 
     async def _answer(self, raw: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
         if self._is_stopping:
@@ -82,8 +91,11 @@ class Endpoint:
         return answer
 
     def _failed(self, error: WorkerError, request_id: str | None) -> dict[str, Any]:
-        log.error("job failed", code=error.code, message=error.message, details=error.details)
-        return error_answer(error, request_id)
+        answer = error_answer(error, request_id)
+        log.error(
+            "job failed", code=error.code, message=answer["message"], details=answer["details"]
+        )
+        return answer
 
     @contextlib.contextmanager
     def _registered(self) -> Iterator[asyncio.Task[Any]]:

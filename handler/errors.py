@@ -8,7 +8,8 @@
     │  ├─ MissingImage         missing_image
     │  ├─ WorkflowRejected     workflow_rejected
     │  ├─ OutputTooLarge       output_too_large
-    │  └─ NoOutput             no_output
+    │  ├─ NoOutput             no_output
+    │  └─ UnsupportedOutput    unsupported_output
     ├─ RunError              ComfyUI took the workflow and did not finish it
     │  ├─ NodeFailed           node_failed
     │  ├─ OutOfMemory          out_of_memory
@@ -85,6 +86,11 @@ class OutputTooLarge(JobError):
 class NoOutput(JobError):
     code = "no_output"
     summary = "the workflow ended well and saved no picture"
+
+
+class UnsupportedOutput(JobError):
+    code = "unsupported_output"
+    summary = "the workflow saved a file that is no picture"
 
 
 class RunError(WorkerError):

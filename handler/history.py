@@ -6,6 +6,7 @@ from typing import Any
 
 from handler.errors import ComfyProtocol, Interrupted, NodeFailed, NoOutput, OutOfMemory, RunError
 
+_FILE_KEYS = frozenset({"filename", "subfolder", "type"})
 # ComfyUI appends it to what an exception says (execution.py, OOM tips).
 _EDITOR_ADVICE = "This error means you ran out of memory on your GPU."
 
@@ -40,7 +41,8 @@ def read_execution(entry: Mapping[str, Any]) -> Execution:
 
 def _read(entry: Mapping[str, Any]) -> Execution:
     messages = {name: data for name, data in entry["status"]["messages"]}
-    if entry["status"]["status_str"] != "success":
+    # Both: ComfyUI leaves "success" standing when a run fails between two nodes.
+    if entry["status"]["status_str"] != "success" or "execution_success" not in messages:
         raise _failure(messages)
     files = files_of(entry)
     saved = tuple(file for file in files if file.folder_type == "output")
@@ -58,13 +60,22 @@ def _read(entry: Mapping[str, Any]) -> Execution:
     )
 
 
+def is_interrupted(entry: Mapping[str, Any]) -> bool:
+    """Whether the run ended because somebody asked for it. Raises nothing."""
+    messages = (entry.get("status") or {}).get("messages") or ()
+    return any(message and message[0] == "execution_interrupted" for message in messages)
+
+
 def files_of(entry: Mapping[str, Any]) -> tuple[SavedFile, ...]:
     """All files that the run left, previews too, however it ended. Raises ComfyProtocol."""
     try:
         return tuple(
             SavedFile(node_id, file["filename"], file["subfolder"], file["type"])
             for node_id, output in entry["outputs"].items()
-            for file in output.get("images", ())
+            for key, files in output.items()
+            for file in (files if isinstance(files, list) or key == "images" else ())
+            # Under other keys there may be anything; what is under this one must not be lost.
+            if key == "images" or (isinstance(file, dict) and file.keys() >= _FILE_KEYS)
         )
     except (KeyError, TypeError, AttributeError) as exc:
         raise ComfyProtocol(f"ComfyUI's history entry has an unknown form: {exc!r}") from exc

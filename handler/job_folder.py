@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from handler.comfy_process import ComfyPaths
-from handler.errors import ComfyProtocol, InternalError
+from handler.errors import ComfyProtocol, InternalError, UnsupportedOutput
 from handler.history import Execution, SavedFile
 from handler.images import InputImage
 
@@ -62,7 +62,8 @@ class JobFolder:
 
     def read_images(self, execution: Execution) -> list[OutputImage]:
         """Read what was saved, in the order of the nodes. Raises ComfyProtocol for a file that is
-        not there, lies outside the output folder or is no picture."""
+        not there or lies outside the output folder, UnsupportedOutput for one that is no picture.
+        """
         return [self._read(file) for file in execution.saved]
 
     def drop_strays(self, files: Iterable[SavedFile]) -> None:
@@ -78,11 +79,19 @@ class JobFolder:
         path = _path_under(self.output_dir, file)
         try:
             data = path.read_bytes()
+        except (OSError, ValueError) as exc:
+            raise ComfyProtocol(
+                f"{file.filename}, which node {file.node_id} saved, can't be read",
+                node_id=file.node_id,
+                filename=file.filename,
+            ) from exc
+        try:
             with Image.open(io.BytesIO(data)) as picture:
                 (width, height), kind = picture.size, picture.get_format_mimetype()
         except (OSError, SyntaxError, ValueError) as exc:
-            raise ComfyProtocol(
-                f"{file.filename}, which node {file.node_id} saved, is no readable picture",
+            raise UnsupportedOutput(
+                f"{file.filename}, which node {file.node_id} saved, is no picture; "
+                "this worker returns pictures only",
                 node_id=file.node_id,
                 filename=file.filename,
             ) from exc

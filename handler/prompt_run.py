@@ -9,7 +9,7 @@ from typing import Any
 
 from handler.comfy_client import ComfyClient
 from handler.errors import BackendError, ComfyExited, ComfyUnavailable, PromptLost
-from handler.history import SavedFile, files_of
+from handler.history import SavedFile, files_of, is_interrupted
 from handler.logs import get_logger
 from handler.progress import PromptProgress, Update
 from handler.supervisor import Supervisor
@@ -60,19 +60,26 @@ class PromptRun:
     async def execute(self) -> dict[str, Any]:
         """The prompt's history entry. Raises WorkflowRejected and BackendError."""
         try:
-            return await self._attempt()
+            entry = await self._attempt()
         except ComfyExited:
             if self._has_begun:
                 raise
             log.warning("prompt queued again", reason="comfyui ended before it began")
-        return await self._attempt()
+            return await self._attempt()
+        if is_interrupted(entry):
+            # Nobody has asked for that: ComfyUI's interrupt hits whatever runs when it arrives,
+            # and was meant for the prompt before (server.py, post_interrupt).
+            log.warning("prompt queued again", reason="interrupted in another's place")
+            self._has_ended = False
+            return await self._attempt()
+        return entry
 
     async def _attempt(self) -> dict[str, Any]:
         await self._supervisor.ensure_ready()
         self._generation = self._supervisor.generation
         try:
             async with self._comfy.events(self._prompt_id) as events:
-                await self._comfy.queue_prompt(self._prompt, self._prompt_id)
+                await self._queue()
                 log.info("prompt queued")
                 self._entry = await self._wait(events)
             # The result is in hand: a child that dies now can't take it back.
@@ -83,7 +90,22 @@ class PromptRun:
         except BaseException as exc:
             await _finish(self._give_up(exc))
             raise
+        finally:
+            self._supervisor.running.discard(self._prompt_id)
         return self._entry
+
+    async def _queue(self) -> None:
+        """As `_wait`, this is patient with a ComfyUI that lives and is silent."""
+        while True:
+            try:
+                await self._comfy.queue_prompt(self._prompt, self._prompt_id)
+            except ComfyUnavailable:
+                await self._raise_if_exited()
+                with contextlib.suppress(ComfyUnavailable):
+                    if self._prompt_id in set().union(*await self._comfy.queue()):
+                        return
+            else:
+                return
 
     async def _wait(self, events: asyncio.Queue[dict[str, Any]]) -> dict[str, Any]:
         look_at_queue_s = time.monotonic() + _QUEUE_POLL_S
@@ -116,14 +138,18 @@ class PromptRun:
         if not isinstance(data, dict) or data.get("prompt_id") != self._prompt_id:
             return False
         if update := self._progress.take(str(kind), data):
-            self._has_begun = True
+            self._begin()
             self._log(update)
             self._on_progress(update)
         elif kind == "execution_start":
-            self._has_begun = True
+            self._begin()
         elif kind == "executing" or kind in _ENDINGS:
             self._has_ended = True
         return self._has_ended
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        self._supervisor.running.add(self._prompt_id)
 
     def _log(self, update: Update) -> None:
         if "steps" not in update:
@@ -138,7 +164,7 @@ class PromptRun:
     async def _check_known(self) -> None:
         running, pending = await self._comfy.queue()
         if self._prompt_id in running:
-            self._has_begun = True
+            self._begin()
         elif self._prompt_id not in pending and not await self._comfy.history(self._prompt_id):
             raise PromptLost("ComfyUI no longer knows the prompt, and has no result of it")
 
@@ -149,7 +175,10 @@ class PromptRun:
             await asyncio.sleep(0.05)
 
     async def _give_up(self, reason: BaseException) -> None:
-        """Stop the prompt and wait until it is gone; restart a child that does not let go of it."""
+        """Stop the prompt and wait until it is gone; restart a child that does not let go of it,
+        unless another's prompt is what it is busy with."""
+        if self._supervisor.is_leaving:
+            return
         if isinstance(reason, ComfyUnavailable):
             await self._raise_if_exited()
         try:
@@ -163,7 +192,8 @@ class PromptRun:
                 self._entry = await self._comfy.history(self._prompt_id)
                 await self._comfy.forget(self._prompt_id)
         except (TimeoutError, BackendError):
-            if self._generation == self._supervisor.generation:
+            others = self._supervisor.running - {self._prompt_id}
+            if self._generation == self._supervisor.generation and not others:
                 self._supervisor.restart()
 
 

@@ -6,12 +6,15 @@ The forms are those of ComfyUI's execution.validate_prompt: `{"error": {type, me
 
 import difflib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from handler.errors import WorkflowRejected
 
 _SHOWN_FAULTS = 3
 _SHOWN_OPTIONS = 10
+# A hostile workflow has thousands; each costs a search for the nearest names.
+_KEPT_NODES = 20
 _EXTENSION = ".safetensors"
 # The second is how later versions of ComfyUI call it.
 _UNKNOWN_CLASS = frozenset({"invalid_prompt", "missing_node_type"})
@@ -31,7 +34,7 @@ def rejection(
                 _fault(fault, entry.get("class_type", ""), object_info)
                 for fault in entry.get("errors", [])
             ]
-            for node_id, entry in node_errors.items()
+            for node_id, entry in islice(node_errors.items(), _KEPT_NODES)
         }
     )
     lines = [
@@ -63,7 +66,8 @@ def needs_object_info(answer: Mapping[str, Any]) -> bool:
 def _unknown_classes(
     nodes: Mapping[str, Any], object_info: Mapping[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
-    """All of them: ComfyUI stops at the first."""
+    """More than the first, at which ComfyUI stops."""
+    unknown = (item for item in nodes.items() if item[1]["class_type"] not in object_info)
     return {
         node_id: [
             {
@@ -73,8 +77,7 @@ def _unknown_classes(
                 "nearest": near,
             }
         ]
-        for node_id, node in nodes.items()
-        if node["class_type"] not in object_info
+        for node_id, node in islice(unknown, _KEPT_NODES)
     }
 
 

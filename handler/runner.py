@@ -106,8 +106,9 @@ class Runner:
                 workflow = await self._api_form(job, comfy)
                 with timings.phase("inputs"):
                     files = await asyncio.to_thread(folder.write_images, job.images)
+                prompt = await asyncio.to_thread(workflow.for_job, folder.name, files)
                 prompt_run = PromptRun(
-                    comfy, self._supervisor, workflow.for_job(folder.name, files), prompt_id,
+                    comfy, self._supervisor, prompt, prompt_id,
                     interrupt_grace_s=self._interrupt_grace_s,
                     on_progress=lambda update: reporter.report("execute", **update),
                 )  # fmt: skip

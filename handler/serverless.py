@@ -8,7 +8,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,7 @@ log = get_logger()
 def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitable[None]]) -> None:
     """Run the SDK's loop until the worker is told to end; returns then.
 
-    `stop_jobs` is awaited on SIGTERM and SIGINT: after it, no job is in the handler's hands.
+    `stop_jobs` is awaited on SIGTERM and SIGINT, and ends the jobs in the handler's hands.
     In a local run the SDK itself leaves with SystemExit, 0 or 1.
     """
     _log_through_ours()
@@ -52,14 +52,11 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
         return concurrency
 
     async def handle(job: Mapping[str, Any]) -> dict[str, Any]:
-        if control.was_just_stopped(job["id"]):
-            # As the SDK itself would have ended it, had the signal come a moment later.
-            log.info("job cancelled before its start", job_id=job["id"])
-            raise asyncio.CancelledError
         if IS_LOCAL_TEST:
             return await handler(job, None)
-        async with AsyncClientSession() as session:
-            return await handler(job, partial(_send_update, session, job))
+        with control.begun(job["id"]):
+            async with AsyncClientSession() as session:
+                return await handler(job, partial(_send_update, session, job))
 
     with contextlib.suppress(asyncio.CancelledError):
         runpod.serverless.start({"handler": handle, "concurrency_modifier": modify_concurrency})
@@ -82,7 +79,8 @@ class _LoopControl:
     def __init__(self, stop_jobs: Callable[[], Awaitable[None]]) -> None:
         self._stop_jobs = stop_jobs
         self._told = asyncio.Event()
-        self._stops: dict[str, float] = {}
+        self._begun: set[str] = set()
+        self._early_stops: dict[str, float] = {}
         self._is_installed = False
         self._task: asyncio.Task[None] | None = None
 
@@ -101,15 +99,22 @@ class _LoopControl:
 
     async def _stop_signals(self, *arguments: Any) -> list[str]:
         job_ids: list[str] = await get_stop_signals(*arguments)
-        now = time.monotonic()
-        fresh = {job_id: at for job_id, at in self._stops.items() if now - at < _EARLY_STOP_S}
-        self._stops = fresh | dict.fromkeys(job_ids, now)
+        self._early_stops = dict.fromkeys(set(job_ids) - self._begun, time.monotonic())
         return job_ids
 
-    def was_just_stopped(self, job_id: str) -> bool:
-        """The SDK drops a stop signal for a job that it has taken and not yet begun. An older
-        signal was for an earlier try: RunPod gives a retried job its old id."""
-        return time.monotonic() - self._stops.pop(job_id, -math.inf) < _EARLY_STOP_S
+    @contextlib.contextmanager
+    def begun(self, job_id: str) -> Iterator[None]:
+        """While the handler has the job. Raises CancelledError for one that was stopped after the
+        SDK took it and before it began it: the SDK drops such a signal. An older signal was for
+        an earlier try, since RunPod gives a retried job its old id."""
+        if time.monotonic() - self._early_stops.pop(job_id, -math.inf) < _EARLY_STOP_S:
+            log.info("job cancelled before its start", job_id=job_id)
+            raise asyncio.CancelledError
+        self._begun.add(job_id)
+        try:
+            yield
+        finally:
+            self._begun.discard(job_id)
 
     def _until_told(self, poll: Callable[..., Awaitable[Any]], nothing: Any) -> Any:
         async def poll_until_told(*arguments: Any) -> Any:

@@ -250,7 +250,7 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, list
     return {
         name: difflib.get_close_matches(name, known, n=1)
         for name in sorted(environ)
-        if name.startswith("WORKER_") and name not in known
+        if name.startswith(("WORKER_", "COMFY_", "BUCKET_")) and name not in known
     }
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from handler.comfy_process import ComfyExit, ComfyProcess
 from handler.errors import ComfyExited, ComfyUnavailable
@@ -12,6 +12,7 @@ from handler.logs import get_logger
 
 _BUDGET_WINDOW_S = 600.0
 _READY_POLL_S = 0.1
+_SHOWN_LINES = 10
 
 log = get_logger()
 
@@ -38,15 +39,21 @@ class Supervisor:
         self._last_exit = ComfyExit(0, ())
         self._is_ready = False
         self._told_of = 0
+        self._started_at_s = 0.0
+        # Prompts known to have begun: at most one, but for moments.
+        self.running: set[str] = set()
+        # The child is about to be killed: no prompt needs to be stopped by itself.
+        self.is_leaving = False
         self._booting: asyncio.Task[None] | None = None
         self.generation = 0
 
-    def start(self) -> None:
-        """Start a child and return at once. Raises ComfyUnavailable when the budget is spent."""
+    def start(self, *, is_deliberate: bool = False) -> None:
+        """Start a child and return at once. Raises ComfyUnavailable when the budget is spent, on
+        which a deliberate restart does not draw."""
         now = time.monotonic()
         while self._starts and now - self._starts[0] > _BUDGET_WINDOW_S:
             self._starts.popleft()
-        if len(self._starts) > self._restarts:
+        if len(self._starts) > self._restarts and not is_deliberate:
             error = ComfyUnavailable(
                 f"ComfyUI ended {len(self._starts)} times within {_BUDGET_WINDOW_S / 60:.0f} "
                 f"minutes, last with {self._last_exit.reason}; giving up",
@@ -54,7 +61,9 @@ class Supervisor:
             )
             error.refresh_worker = True
             raise error
-        self._starts.append(now)
+        self._started_at_s = now
+        if not is_deliberate:
+            self._starts.append(now)
         self._is_ready = False
         self.generation += 1
         self._process.start()
@@ -66,7 +75,7 @@ class Supervisor:
         self._process.stop()
         self._last_exit = self._process.exit() or self._last_exit
         with contextlib.suppress(ComfyUnavailable):
-            self.start()
+            self.start(is_deliberate=True)
 
     def stop(self) -> None:
         self._is_ready = False
@@ -77,6 +86,8 @@ class Supervisor:
         if generation == self.generation and (ended := self._process.exit()):
             self._last_exit = ended
             log.error("comfyui exited", reason=ended.reason, log_tail=ended.log_tail)
+            # What it started dies with it, also when no other child follows.
+            self._process.stop()
             # A spent budget is for the next job to report: this one has its own error.
             with contextlib.suppress(ComfyUnavailable):
                 self.start()
@@ -117,12 +128,23 @@ class Supervisor:
                 )
             await asyncio.sleep(_READY_POLL_S)
         self._is_ready = True
-        log.info("comfyui ready", boot_s=round(time.monotonic() - self._starts[-1], 2))
+        log.info("comfyui ready", boot_s=round(time.monotonic() - self._started_at_s, 2))
 
 
 def _exited(ended: ComfyExit) -> ComfyExited:
+    """For a caller, who gets no tracebacks; the worker's log has them."""
     return ComfyExited(
         f"ComfyUI ended during the job ({ended.reason}); it is being started again",
         exit_code=ended.exit_code,
-        log_tail=list(ended.log_tail),
+        log_tail=_without_tracebacks(ended.log_tail)[-_SHOWN_LINES:],
     )
+
+
+def _without_tracebacks(lines: Iterable[str]) -> list[str]:
+    kept = []
+    inside = False
+    for line in lines:
+        inside = line.startswith("Traceback ") or (inside and line.startswith(" "))
+        if not inside:
+            kept.append(line)
+    return kept

@@ -14,12 +14,16 @@ from typing import Any
 
 from handler.errors import InvalidWorkflow
 
-# Core nodes whose input is the name of a file in ComfyUI's input folder (nodes.py, image_upload).
-_PICTURE_LOADERS = frozenset({"LoadImage", "LoadImageMask"})
+# Core nodes that open a file whose name is an input; ComfyUI joins it to a folder and does not look
+# whether it stays inside (folder_paths.get_annotated_filepath).
+_PICTURE_LOADERS = {"LoadImage": "image", "LoadImageMask": "image", "LoadImageOutput": "image"}
+_OTHER_LOADERS = frozenset({"LoadLatent", "LoadAudio", "LoadVideo", "Load3D", "WebcamCapture"})
 _SEED_INPUTS = ("seed", "noise_seed")
 # Workflows need a handful. ComfyUI's cache walks values by recursion (caching.to_hashable) where
 # nothing catches a RecursionError: its executing thread would end.
 _MOST_LEVELS = 100
+# The same holds for chains of nodes (execution.get_ordered_ancestry).
+_LONGEST_CHAIN = 300
 _HOW_TO_EXPORT = "in the editor use Workflow > Export (API)"
 
 
@@ -41,12 +45,9 @@ class Workflow:
     @property
     def loaded_pictures(self) -> list[LoadedPicture]:
         return [
-            LoadedPicture(
-                node_id, node["class_type"], _without_folder_note(node["inputs"]["image"])
-            )
+            LoadedPicture(node_id, node["class_type"], _without_folder_note(node["inputs"][name]))
             for node_id, node in self.nodes.items()
-            if node["class_type"] in _PICTURE_LOADERS
-            and isinstance(node["inputs"].get("image"), str)
+            if (name := _PICTURE_LOADERS.get(node["class_type"])) and name in node["inputs"]
         ]
 
     @property
@@ -117,6 +118,7 @@ def parse_nodes(value: Mapping[str, Any]) -> Workflow:
     """Nodes by their ids, in API format. Raises InvalidWorkflow."""
     nodes = {node_id: _parse_node(node_id, node) for node_id, node in value.items()}
     _check_links(nodes)
+    _check_order(nodes)
     return Workflow(nodes)
 
 
@@ -167,7 +169,31 @@ def _parse_node(node_id: str, node: Any) -> dict[str, Any]:
             node_id=node_id,
             class_type=class_type,
         )
+    inputs = {name: _unwrapped(value) for name, value in inputs.items()}
+    _check_opens_no_other_file(where, class_type, inputs)
     return {**node, "inputs": inputs}
+
+
+def _unwrapped(value: Any) -> Any:
+    """ComfyUI unwraps these too, after which nobody would look at them again; it needs the wrap
+    only to tell a list from a link."""
+    while isinstance(value, dict) and "__value__" in value:
+        if isinstance(value["__value__"], list):
+            break
+        value = value["__value__"]
+    return value
+
+
+def _check_opens_no_other_file(where: str, class_type: str, inputs: Mapping[str, Any]) -> None:
+    name = _PICTURE_LOADERS.get(class_type)
+    if name and name in inputs and not isinstance(inputs[name], str):
+        raise InvalidWorkflow(
+            f"{where} ({class_type}): {name} must be the name of a picture in input.images"
+        )
+    if class_type in _OTHER_LOADERS:
+        raise InvalidWorkflow(
+            f"{where}: {class_type} opens a file that a job can't bring; only pictures can be sent"
+        )
 
 
 def _check_links(nodes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -187,20 +213,29 @@ def _check_links(nodes: Mapping[str, Mapping[str, Any]]) -> None:
                 node_id=node_id,
                 input=name,
             )
-        if link[1] < 0:
+        if type(link[1]) is not int or link[1] < 0:
             raise InvalidWorkflow(
-                f"input.workflow node {node_id!r}: {name} is linked to output {link[1]}",
+                f"input.workflow node {node_id!r}: {name} is linked to output {link[1]}; "
+                "outputs are counted 0, 1, 2",
                 node_id=node_id,
                 input=name,
             )
-    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
+
+
+def _check_order(nodes: Mapping[str, Mapping[str, Any]]) -> None:
+    sources: dict[str, set[str]] = {}
     for node_id, _, link in _links(nodes):
-        sorter.add(node_id, link[0])
+        sources.setdefault(node_id, set()).add(link[0])
     try:
-        sorter.prepare()
+        order = list(graphlib.TopologicalSorter(sources).static_order())
     except graphlib.CycleError as exc:
         loop = " -> ".join(exc.args[1])
         raise InvalidWorkflow(f"input.workflow has nodes that wait for each other: {loop}") from exc
+    chain: dict[str, int] = {}
+    for node_id in order:
+        chain[node_id] = 1 + max((chain[source] for source in sources.get(node_id, ())), default=0)
+    if max(chain.values(), default=0) > _LONGEST_CHAIN:
+        raise InvalidWorkflow(f"input.workflow has a chain of over {_LONGEST_CHAIN} nodes")
 
 
 def _links(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, list[Any]]]:
@@ -211,11 +246,12 @@ def _links(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, l
 
 
 def _is_link(value: Any) -> bool:
+    """As ComfyUI sees it (comfy_execution/graph_utils.py), and a node given by a number as well."""
     return (
         isinstance(value, list)
         and len(value) == 2
         and (isinstance(value[0], str) or type(value[0]) is int)
-        and type(value[1]) is int
+        and isinstance(value[1], int | float)
     )
 
 

@@ -24,6 +24,9 @@ _EXAMPLES = PROJECT_DIR / "examples"
 def main() -> int:
     """The exit code: 0 with a picture, 1 without."""
     arguments = _parse_arguments()
+    if not arguments.photo.is_file():
+        print(f"run_edit: there is no photo {arguments.photo}", file=sys.stderr)
+        return 1
     try:
         weights = choose_weights(PROJECT_DIR, os.environ)
     except WorkerError as error:
@@ -75,7 +78,9 @@ def _run_worker(job: dict[str, Any], weights: LocalWeights, out: Path) -> bool:
                     print(f"{time.monotonic() - started:6.1f} s  {text}", flush=True)
         finally:
             worker.terminate()
-            exit_code = worker.wait()
+            # Reads the rest: a worker that can't write its last lines would not end.
+            worker.communicate()
+    exit_code = worker.returncode
     if exit_code != 0:
         print(f"run_edit: the worker ended with exit code {exit_code}", file=sys.stderr)
     return exit_code == 0

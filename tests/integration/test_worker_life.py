@@ -43,16 +43,21 @@ def test_sigterm_ends_an_idle_worker_and_its_children_within_seconds(tmp_path: P
         assert not list(worker.run_dir.glob("input/*-*"))
 
 
-def test_sigterm_answers_the_job_in_hand_before_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("obeys", [True, False])
+def test_sigterm_answers_the_job_in_hand_before_the_end(tmp_path: Path, obeys: bool) -> None:
     with RunPodApi(poll_s=60) as api:
         env = api.env() | {"WORKER_SHUTDOWN_GRACE_S": "1"}
         with WorkerProcess(tmp_path, env) as worker:
-            job_id = api.submit(job_input(invert_workflow(**SLOW), photo(1)))
+            slow = SLOW | {"obeys": obeys}
+            job_id = api.submit(job_input(invert_workflow(**slow), photo(1)))
             worker.wait_for_log("prompt queued")
+            started = time.monotonic()
             worker.child.send_signal(signal.SIGTERM)
             body = api.result(job_id, 20)
             assert (body["output"]["code"], body["output"]["retryable"]) == ("interrupted", True)
             assert worker.child.wait(timeout=15) == 0
+            # Docker kills 10 s after SIGTERM.
+            assert time.monotonic() - started < 8
             assert worker.job_files() == []
 
 

@@ -232,3 +232,10 @@ def test_any_error_can_be_sent(message: str, request_id: str | None, value: Any)
 def test_no_absolute_path_of_two_names_is_left_in_a_message(message: str) -> None:
     words = told(f"x {message}")["message"].replace("'", " ").replace("=", " ").split()
     assert not [word for word in words if word.startswith(("/opt/opt", "/a.py/opt", "/opt/a.py"))]
+
+
+def test_an_error_never_outgrows_what_runpod_takes() -> None:
+    details = {str(index): "x" * 1000 for index in range(1000)}
+    answer = error_answer(NodeFailed("broken", **details), "r")
+    assert encoded_bytes(answer) < 10_000
+    assert (answer["code"], answer["details"]) == ("node_failed", {"left_out": "too large"})

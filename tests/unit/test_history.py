@@ -36,7 +36,10 @@ def entry_of(outputs: Any, status_str: str = "success", *messages: list[Any]) ->
         "status": {
             "status_str": status_str,
             "completed": is_success,
-            "messages": list(messages) or [message("execution_start")],
+            "messages": [
+                *(messages or [message("execution_start")]),
+                *([message("execution_success")] if is_success and not messages else []),
+            ],
         },
         "meta": {"60": {"node_id": "60", "display_node": "60", "real_node_id": "60"}},
     }
@@ -93,7 +96,8 @@ def test_the_times_of_a_success_are_in_seconds() -> None:
 
 
 def test_times_that_comfyui_does_not_tell_are_unknown() -> None:
-    entry = entry_of({"60": {"images": [image("a.png")]}}, "success", ["execution_start", {}])
+    told = (["execution_start", {}], ["execution_success", {}])
+    entry = entry_of({"60": {"images": [image("a.png")]}}, "success", *told)
     execution = read_execution(entry)
     assert (execution.started_at_s, execution.ended_at_s) == (None, None)
 
@@ -113,13 +117,26 @@ def test_all_files_of_a_run_are_known_however_it_ended(status_str: str) -> None:
     )
 
 
-def test_outputs_that_are_no_pictures_are_passed_over() -> None:
+def test_saved_files_of_every_kind_are_named_and_texts_are_none() -> None:
     outputs = {
-        "4": {"text": ["a caption"]},
+        "4": {"text": ["a caption"], "result": [None, {"filename": 1}]},
         "5": {"audio": [image("a.flac")]},
         "60": {"images": [image("a.png")]},
     }
-    assert len(read_execution(entry_of(outputs)).saved) == 1
+    saved = read_execution(entry_of(outputs)).saved
+    assert [file.filename for file in saved] == ["a.flac", "a.png"]
+
+
+def test_a_run_that_failed_between_two_nodes_is_no_success() -> None:
+    """ComfyUI then says "success" and has the error among its messages."""
+    entry = entry_of(
+        {"60": {"images": [image("a.png")]}},
+        "success",
+        message("execution_start"),
+        message("execution_error", node_id="1", node_type="EmptyImage",
+                exception_type="graph.DependencyCycleError", exception_message="cycle"),
+    )  # fmt: skip
+    assert type(fault_of(entry)) is NodeFailed
 
 
 def test_a_success_with_only_previews_is_no_output_and_says_what_to_use() -> None:
@@ -214,8 +231,8 @@ GOOD = entry_of({"60": {"images": [image("a.png")]}})
         {**GOOD, "outputs": {"60": {"images": None}}},
         {**GOOD, "outputs": {"60": {"images": ["a.png"]}}},
         {**GOOD, "outputs": {"60": {"images": [{"filename": "a.png"}]}}},
-        entry_of(GOOD["outputs"], "success", ["execution_start", {"timestamp": "now"}]),
-        entry_of(GOOD["outputs"], "success", ["execution_start", ["timestamp"]]),
+        entry_of(GOOD["outputs"], "success", ["execution_success", {"timestamp": "now"}]),
+        entry_of(GOOD["outputs"], "success", ["execution_success", ["timestamp"]]),
     ],
 )
 def test_an_odd_form_is_a_fault_of_the_protocol(entry: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from handler.comfy_process import ComfyPaths
-from handler.errors import ComfyProtocol, InternalError
+from handler.errors import ComfyProtocol, InternalError, UnsupportedOutput
 from handler.history import Execution, SavedFile
 from handler.images import InputImage
 from handler.job_folder import JobFolder, OutputImage, open_job_folder
@@ -146,7 +146,7 @@ def test_a_link_out_of_the_output_folder_is_never_followed(
 
 def test_a_missing_file_is_told(folder: JobFolder) -> None:
     with pytest.raises(
-        ComfyProtocol, match=r"cat\.png, which node 9 saved, is no readable"
+        ComfyProtocol, match=r"cat\.png, which node 9 saved, can't be read"
     ) as caught:
         read(folder, saved("cat.png"))
     assert caught.value.details == {"node_id": "9", "filename": "cat.png"}
@@ -159,13 +159,13 @@ def test_a_file_that_is_no_picture_is_told(
     folder: JobFolder, paths: ComfyPaths, data: bytes
 ) -> None:
     (paths.output_dir / JOB / "cat.png").write_bytes(data)
-    with pytest.raises(ComfyProtocol, match="no readable picture"):
+    with pytest.raises(UnsupportedOutput, match="is no picture"):
         read(folder, saved("cat.png"))
 
 
 def test_a_folder_in_the_place_of_a_picture_is_told(folder: JobFolder, paths: ComfyPaths) -> None:
     (paths.output_dir / JOB / "cat.png").mkdir()
-    with pytest.raises(ComfyProtocol, match="no readable picture"):
+    with pytest.raises(ComfyProtocol, match="can't be read"):
         read(folder, saved("cat.png"))
 
 

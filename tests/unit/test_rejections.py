@@ -319,3 +319,10 @@ def test_any_value_and_any_list_give_options_that_are_in_the_list(
     texts = [str(option) for option in options]
     assert set(told["nearest"]) <= set(texts)
     assert told["options"] == texts[:10]
+
+
+def test_a_workflow_with_thousands_of_faults_is_answered_with_the_first_twenty() -> None:
+    nodes = {str(index): {"class_type": f"Nope{index}", "inputs": {}} for index in range(5000)}
+    answer = {"error": {"type": "invalid_prompt"}, "node_errors": {}}
+    error = rejection(answer, nodes, {"SaveImage": {}})
+    assert len(error.details["node_errors"]) == 20

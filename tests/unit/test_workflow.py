@@ -220,17 +220,22 @@ def test_a_loop_of_links_is_refused_with_its_nodes() -> None:
     assert {"a", "b", "c"} == set(message.partition("other: ")[2].split(" -> "))
 
 
-def test_a_long_chain_of_nodes_is_no_loop() -> None:
-    chain = {
+def chain(length: int) -> dict[str, Any]:
+    return {
         str(index): {"class_type": "A", "inputs": {"x": [str(index - 1), 0]} if index else {}}
-        for index in range(5000)
+        for index in range(length)
     }
-    assert len(parse_workflow(chain).nodes) == 5000
 
 
-@pytest.mark.parametrize(
-    "value", [["404", 0.5], ["404", True], ["404"], ["404", 0, 0], ["404", "0"]]
-)
+def test_a_long_chain_of_nodes_is_no_loop() -> None:
+    assert len(parse_workflow(chain(300)).nodes) == 300
+
+
+def test_a_chain_that_would_end_comfyuis_executing_thread_is_refused() -> None:
+    assert "chain of over 300" in fault_of(chain(3000)).message
+
+
+@pytest.mark.parametrize("value", [["404"], ["404", 0, 0], ["404", "0"], [0.5, 0]])
 def test_a_list_that_is_no_link_is_left_to_comfyui(value: list[Any]) -> None:
     assert parse_workflow({"1": {"class_type": "A", "inputs": {"x": value}}})
 
@@ -256,9 +261,42 @@ def test_the_note_of_the_input_folder_is_no_part_of_a_name(image: str, name: str
     assert parse_workflow({"1": load(image)}).loaded_pictures[0].name == name
 
 
-def test_a_linked_picture_is_none_that_must_be_sent() -> None:
-    workflow = parse_workflow({"1": {"class_type": "A", "inputs": {}}, "2": load(["1", 0])})
-    assert workflow.loaded_pictures == []
+@pytest.mark.parametrize("slot", [0.0, 0.5, True, -1])
+def test_a_link_to_an_odd_output_is_refused_since_comfyui_takes_it_for_one(slot: Any) -> None:
+    nodes = {"1": {"class_type": "A", "inputs": {}}, "2": {"class_type": "A", "inputs": {}}}
+    nodes["2"]["inputs"] = {"x": ["1", slot]}
+    assert "outputs are counted" in fault_of(nodes).message
+
+
+@pytest.mark.parametrize("value", [["1", 0], 7, None, {"image": "/etc/x.png"}])
+@pytest.mark.parametrize("class_type", ["LoadImage", "LoadImageMask", "LoadImageOutput"])
+def test_a_picture_is_named_and_nothing_else(class_type: str, value: Any) -> None:
+    nodes = {"1": {"class_type": "A", "inputs": {}}, "2": load(value, class_type)}
+    assert "must be the name of a picture" in fault_of(nodes).message
+
+
+def test_a_wrapped_name_is_a_name_that_must_be_sent() -> None:
+    workflow = parse_workflow({"1": load({"__value__": {"__value__": "/etc/x.png"}})})
+    assert [item.name for item in workflow.loaded_pictures] == ["/etc/x.png"]
+
+
+def test_a_wrapped_prefix_stays_in_the_folder_of_the_job() -> None:
+    save = {"class_type": "SaveImage", "inputs": {"filename_prefix": {"__value__": "stray"}}}
+    nodes = parse_workflow({"1": save}).for_job(JOB, {})
+    assert nodes["1"]["inputs"]["filename_prefix"] == f"{JOB}/stray"
+
+
+def test_a_wrapped_list_stays_wrapped() -> None:
+    """Else ComfyUI would take it for a link."""
+    wrapped = {"__value__": ["1", 0]}
+    workflow = parse_workflow({"1": {"class_type": "A", "inputs": {"x": wrapped}}})
+    assert workflow.nodes["1"]["inputs"]["x"] == wrapped
+
+
+@pytest.mark.parametrize("class_type", ["LoadLatent", "LoadAudio", "LoadVideo", "Load3D"])
+def test_a_node_that_opens_another_kind_of_file_is_refused(class_type: str) -> None:
+    nodes = {"1": {"class_type": class_type, "inputs": {"file": "/etc/passwd"}}}
+    assert "a file that a job can't bring" in fault_of(nodes).message
 
 
 def test_every_loaded_picture_is_taken_from_the_folder_of_the_job() -> None:
