@@ -413,3 +413,33 @@ def test_a_workflow_that_is_good_in_part_is_rejected_and_does_not_run(stage: Sta
         assert await is_unknown(comfy, "p1")
 
     stage.play(scene)
+
+
+def test_a_cancelled_prompt_does_not_cost_the_one_that_holds_the_interpreter(stage: Stage) -> None:
+    async def scene(comfy: ComfyClient) -> tuple[int, int, str]:
+        await stage.supervisor.ensure_ready()
+        before = stage.supervisor.generation
+        holder = stage.start(graph("SlowImage", "Block", seconds=2, obeys=True), "holder")
+        await until(lambda: _is_running(stage, "holder"))
+        waiting = stage.start(slow(0.1), "waiting", grace_s=0.3)
+        # No sign of the fake tells that it has begun to hold the interpreter.
+        await asyncio.sleep(2.2)
+        await cancel(waiting)
+        return before, stage.supervisor.generation, status_of(await holder)
+
+    before, after, status = stage.play(scene)
+    assert (after, status) == (before, "success")
+
+
+async def _is_running(stage: Stage, prompt_id: str) -> bool:
+    return prompt_id in stage.supervisor.running
+
+
+def test_a_prompt_interrupted_in_anothers_place_runs_again(stage: Stage) -> None:
+    async def scene(comfy: ComfyClient) -> str:
+        task = stage.start(slow(1), "victim")
+        await until(lambda: _is_running(stage, "victim"))
+        await comfy.stop_prompt("victim")
+        return status_of(await task)
+
+    assert stage.play(scene) == "success"
