@@ -175,26 +175,33 @@ class PromptRun:
             await asyncio.sleep(0.05)
 
     async def _give_up(self, reason: BaseException) -> None:
-        """Stop the prompt and wait until it is gone; restart a child that does not let go of it,
-        unless another's prompt is what it is busy with."""
-        if self._supervisor.is_leaving:
-            return
+        """Stop the prompt and wait until it is gone; restart a child that does not let go of it.
+
+        A child that is busy with another's prompt is waited for: that one has a deadline too.
+        """
         if isinstance(reason, ComfyUnavailable):
             await self._raise_if_exited()
-        try:
-            async with asyncio.timeout(self._interrupt_grace_s):
-                await self._comfy.stop_prompt(self._prompt_id)
-                while self._prompt_id in set().union(*await self._comfy.queue()):
-                    await asyncio.sleep(_STOP_POLL_S)
-                    # Again: ComfyUI forgets an interruption that comes just before it begins
-                    # (execution.py, execute_async).
-                    await self._comfy.stop_prompt(self._prompt_id)
-                self._entry = await self._comfy.history(self._prompt_id)
-                await self._comfy.forget(self._prompt_id)
-        except (TimeoutError, BackendError):
-            others = self._supervisor.running - {self._prompt_id}
-            if self._generation == self._supervisor.generation and not others:
-                self._supervisor.restart()
+        while not self._supervisor.is_leaving:
+            try:
+                async with asyncio.timeout(self._interrupt_grace_s):
+                    return await self._stop()
+            except (TimeoutError, BackendError):
+                if self._generation != self._supervisor.generation:
+                    return None
+                if not self._supervisor.running - {self._prompt_id}:
+                    return self._supervisor.restart()
+            await asyncio.sleep(_STOP_POLL_S)
+        return None
+
+    async def _stop(self) -> None:
+        await self._comfy.stop_prompt(self._prompt_id)
+        while self._prompt_id in set().union(*await self._comfy.queue()):
+            await asyncio.sleep(_STOP_POLL_S)
+            # Again: ComfyUI forgets an interruption that comes just before it begins
+            # (execution.py, execute_async).
+            await self._comfy.stop_prompt(self._prompt_id)
+        self._entry = await self._comfy.history(self._prompt_id)
+        await self._comfy.forget(self._prompt_id)
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
