@@ -7,7 +7,7 @@ PYTHON ?= python3
 PY := PYTHONPATH=. .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run worker test lint types unit contract integration format verify-models lock clean
+.PHONY: help setup run worker test lint types unit contract integration format verify-models fetch-models lock-models lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -52,6 +52,12 @@ format: ## rewrite the code in the one style
 
 verify-models: .venv/installed.sha256 ## full SHA-256 of the weights in WORKER_MODELS_DIR
 	@$(PY) scripts/verify_models.py --models-dir "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(ARGS)
+
+fetch-models: .venv/installed.sha256 ## fetch the weights of models.lock into WORKER_MODELS_DIR
+	@$(PY) scripts/fetch_models.py --into "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(ARGS)
+
+lock-models: .venv/installed.sha256 ## ask the hub anew what the files of models.lock are
+	@$(PY) scripts/lock_models.py $(ARGS)
 
 lock: setup ## resolve the Python locks again
 	@scripts/lock-python

@@ -19,7 +19,8 @@ from handler.endpoint import Endpoint
 from handler.errors import InternalError, UploadFailed, WorkerError
 from handler.gpu import has_gpu
 from handler.logs import configure, get_logger
-from handler.models_lock import check_model, find_models, read_models_lock
+from handler.model_places import FoundModel, Place, find_models, search_places
+from handler.models_lock import check_model, read_models_lock
 from handler.orphans import end_forks_with_worker
 from handler.prompt_edit import ModelNames
 from handler.run_dir import open_run_dir
@@ -67,10 +68,10 @@ def _run(settings: Settings) -> None:
     _leave_on_sigterm()
     end_forks_with_worker()
     set_sdk_defaults()
+    places = search_places(settings.worker_models_dir)
+    models = _find_models(settings, places)
     with (
-        open_run_dir(
-            settings.worker_run_dir, settings.worker_models_dir, settings.comfy_dir
-        ) as paths,
+        open_run_dir(settings.worker_run_dir, models, places, settings.comfy_dir) as paths,
         _supervised(settings, paths) as supervisor,
     ):
         # The SDK takes a second to import: ComfyUI boots meanwhile.
@@ -79,7 +80,7 @@ def _run(settings: Settings) -> None:
         bucket = Bucket(settings.bucket) if settings.bucket else None
         endpoint = Endpoint(
             _make_runner(settings, paths, supervisor, bucket), settings.image_limits,
-            _check_models(settings), settings.worker_save_dir,
+            _check_models(models), settings.worker_save_dir,
         )  # fmt: skip
         asyncio.run(_wait_for_all(supervisor, bucket))
 
@@ -148,13 +149,31 @@ def _make_runner(
     )
 
 
-def _check_models(settings: Settings) -> ModelNames:
-    """Milliseconds: sizes and headers. The full check is `make verify-models`."""
-    lock = read_models_lock(settings.worker_models_lock)
-    for model, path in find_models(lock, settings.worker_models_dir).items():
-        check_model(model, path)
-        log.info("model found", file=model.file, path=path)
-    return ModelNames.of(lock.models)
+def _find_models(settings: Settings, places: tuple[Place, ...]) -> tuple[FoundModel, ...]:
+    """Before ComfyUI starts: it is told where they are, and must not list what is being fetched."""
+    lock = read_models_lock(settings.worker_models_lock, settings.worker_models_profile)
+    if not settings.worker_fetch_models:
+        return find_models(lock, places)
+    # huggingface_hub takes a while to import.
+    from handler.hub import Hub
+    from handler.model_fetch import fetch_target, find_or_fetch
+
+    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    return find_or_fetch(
+        lock,
+        places,
+        fetch_target(settings.worker_models_dir),
+        Hub(settings.hf_endpoint, token),
+        lambda line: log.info("fetch", line=line),
+    )
+
+
+def _check_models(models: tuple[FoundModel, ...]) -> ModelNames:
+    """Milliseconds: sizes, headers, samples. The full check is `make verify-models`."""
+    for at in models:
+        check_model(at.model, at.path)
+        log.info("model found", file=at.model.file, path=at.path, place=at.place)
+    return ModelNames.of(at.model for at in models)
 
 
 def _leave_on_sigterm() -> None:

@@ -49,11 +49,19 @@ class ComfyPaths:
     temp_dir: Path
     user_dir: Path
     editor_dir: Path
+    models_dir: Path
     model_paths: Path
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        return (self.input_dir, self.output_dir, self.temp_dir, self.user_dir, self.editor_dir)
+        return (
+            self.input_dir,
+            self.output_dir,
+            self.temp_dir,
+            self.user_dir,
+            self.editor_dir,
+            self.models_dir,
+        )
 
     @classmethod
     def under(cls, run_dir: Path) -> "ComfyPaths":
@@ -63,6 +71,7 @@ class ComfyPaths:
             run_dir / "temp",
             run_dir / "user",
             run_dir / "editor",
+            run_dir / "models",
             run_dir / "model_paths.yaml",
         )
 

@@ -90,7 +90,9 @@ async def _ask_object_info(port: int) -> dict[str, Any]:
 
 
 def _read_job(path: Path, settings: Settings) -> Job:
-    models = ModelNames.of(read_models_lock(settings.worker_models_lock).models)
+    models = ModelNames.of(
+        read_models_lock(settings.worker_models_lock, settings.worker_models_profile).models
+    )
     return parse_job({"id": "local", **_read_json(path)}, settings.image_limits, models)
 
 

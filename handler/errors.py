@@ -26,7 +26,8 @@
        ├─ InvalidSettings      invalid_settings
        ├─ InvalidModelsLock    invalid_models_lock
        ├─ ModelMissing         model_missing
-       └─ ModelCorrupt         model_corrupt
+       ├─ ModelCorrupt         model_corrupt
+       └─ ModelFetchFailed     model_fetch_failed
 
 Codes are stable: a code is never renamed and never given a second meaning.
 """
@@ -178,3 +179,8 @@ class ModelMissing(BootError):
 class ModelCorrupt(BootError):
     code = "model_corrupt"
     summary = "a model file is not the locked one"
+
+
+class ModelFetchFailed(BootError):
+    code = "model_fetch_failed"
+    summary = "a model file could not be fetched from the hub"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from handler.errors import ModelMissing
 from handler.gpu import has_gpu
-from handler.models_lock import find_models, read_models_lock
+from handler.model_places import find_models, folder_place
+from handler.models_lock import read_models_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,11 @@ def choose_weights(project_dir: Path, environ: Mapping[str, str]) -> LocalWeight
         return _scale(project_dir, "this machine has no GPU", environ)
     if not models_dir:
         return _scale(project_dir, "WORKER_MODELS_DIR is not set", environ)
+    lock = read_models_lock(
+        project_dir / "models.lock", environ.get("WORKER_MODELS_PROFILE") or None
+    )
     try:
-        find_models(read_models_lock(project_dir / "models.lock"), Path(models_dir))
+        find_models(lock, folder_place(Path(models_dir)))
     except ModelMissing as exc:
         raise ModelMissing(
             f"{exc.message}; unset WORKER_MODELS_DIR to run on scale models", **exc.details
@@ -51,6 +55,8 @@ def _scale(project_dir: Path, reason: str, environ: Mapping[str, str]) -> LocalW
         reason,
         {
             **environ,
+            # An empty one counts as none: the scale models have one profile.
+            "WORKER_MODELS_PROFILE": "",
             "WORKER_MODELS_DIR": str(folder),
             "WORKER_MODELS_LOCK": str(folder / "models.lock"),
             "COMFY_ARGS": f"{arguments} {environ.get('COMFY_ARGS', '')}".strip(),

@@ -1,6 +1,6 @@
-"""What `models.lock` pins, where those files are, and whether they are what it says.
+"""What `models.lock` pins, and whether a file is what it says.
 
-Only reads. Fetching a file, and choosing among several models folders, is left to others.
+Only reads. `model_places` says where the files are, `model_fetch` brings them.
 """
 
 import difflib
@@ -8,12 +8,12 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from handler.errors import InvalidModelsLock, ModelCorrupt, ModelMissing
+from handler.errors import InvalidModelsLock, ModelCorrupt
 
 # ComfyUI's folder_paths.py searches both spellings; downloads in the wild use either.
 _SPELLINGS = (("unet", "diffusion_models"), ("clip", "text_encoders"))
@@ -23,20 +23,29 @@ _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._+-]*\.safetensors")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PROFILE = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+_OPTIONAL = ("sample_sha256", "profiles")
+_KINDS: dict[str, tuple[type, str]] = {"bytes": (int, "an integer"), "profiles": (list, "a list")}
 
 # The safetensors library refuses a longer header (MAX_HEADER_SIZE in its source).
 _MAX_HEADER_BYTES = 100_000_000
 _READ_BYTES = 8 * 1024 * 1024
+_SAMPLES = 16
+_SAMPLE_BYTES = 4096
 
 FaultKind = Literal[
     "empty", "git_lfs_pointer", "html_page", "not_safetensors", "truncated", "wrong_size",
-    "wrong_sha256", "unreadable",
+    "other_file", "wrong_sha256", "unreadable",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One `[[model]]` table: `path` of `repo` at `revision` belongs at `folder/file`."""
+    """One `[[model]]` table: `path` of `repo` at `revision` belongs at `folder/file`.
+
+    `sample_sha256` is the digest of `sample_spans`, where `make lock-models` has written one.
+    """
 
     folder: str
     file: str
@@ -46,6 +55,12 @@ class ModelFile:
     bytes: int
     sha256: str
     licence: str
+    sample_sha256: str | None = None
+
+    @property
+    def place(self) -> str:
+        """`folder/file`, as messages name it."""
+        return f"{self.folder}/{self.file}"
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -58,6 +73,8 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelsLock:
+    """The files of one profile."""
+
     profile: str
     models: tuple[ModelFile, ...]
 
@@ -66,12 +83,16 @@ class ModelsLock:
         return sum(model.bytes for model in self.models)
 
 
-def read_models_lock(path: Path) -> ModelsLock:
-    """Raises InvalidModelsLock that names the lock, and every fault with its entry."""
+def read_models_lock(path: Path, profile: str | None = None) -> ModelsLock:
+    """The files of `profile`, which is the lock's own `profile` if none is named.
+
+    A [[model]] with `profiles` belongs to those, one without to all. Raises InvalidModelsLock that
+    names the lock, and every fault with its entry.
+    """
     table = _read_toml(path)
     faults = [f"unknown key {key!r}" for key in table if key not in ("profile", "model")]
-    profile, entries = table.get("profile"), table.get("model")
-    if not isinstance(profile, str) or not profile:
+    default, entries = table.get("profile"), table.get("model")
+    if not isinstance(default, str) or not default:
         faults.append("`profile` must be a name")
     if not isinstance(entries, list) or not entries:
         raise _bad_lock(path, [*faults, "it needs at least one [[model]] table"])
@@ -79,10 +100,25 @@ def read_models_lock(path: Path) -> ModelsLock:
         faults += [f"{_label(number, entry)}: {fault}" for fault in _entry_faults(entry)]
     if faults:
         raise _bad_lock(path, faults)
-    models = tuple(ModelFile(**entry) for entry in entries)
-    if faults := list(_duplicates(models)):
-        raise _bad_lock(path, faults)
-    return ModelsLock(profile=str(profile), models=models)
+    known = {str(default): None} | {
+        name: None for entry in entries for name in entry.get("profiles", [])
+    }
+    if faults := [fault for name in known for fault in _duplicates(entries, name)]:
+        raise _bad_lock(path, list(dict.fromkeys(faults)))
+    chosen = profile or str(default)
+    if chosen not in known:
+        raise _bad_lock(path, [f"there is no profile {chosen!r}; it has {', '.join(known)}"])
+    models = tuple(model for _, model in _members(entries, chosen))
+    if not models:
+        raise _bad_lock(path, [f"no model belongs to the profile {chosen!r}"])
+    return ModelsLock(profile=chosen, models=models)
+
+
+def _members(entries: list[dict[str, Any]], profile: str) -> Iterator[tuple[int, ModelFile]]:
+    """The models of one profile, each with the number of its entry."""
+    for number, entry in enumerate(entries, start=1):
+        if profile in entry.get("profiles", [profile]):
+            yield number, ModelFile(**{k: v for k, v in entry.items() if k != "profiles"})
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -96,9 +132,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise _bad_lock(path, [f"it is not TOML: {exc}"]) from exc
 
 
-def _duplicates(models: tuple[ModelFile, ...]) -> Iterator[str]:
+def _duplicates(entries: list[dict[str, Any]], profile: str) -> Iterator[str]:
     first: dict[tuple[str, str], int] = {}
-    for number, model in enumerate(models, start=1):
+    for number, model in _members(entries, profile):
         # Both spellings are one folder to ComfyUI.
         other = first.setdefault((min(model.folders), model.file), number)
         if other != number:
@@ -118,19 +154,25 @@ def _entry_faults(entry: Any) -> Iterator[str]:
     if not isinstance(entry, dict):
         yield "it must be a [[model]] table"
         return
-    known = {field.name: field.type for field in fields(ModelFile)}
+    known = [*(field.name for field in fields(ModelFile)), "profiles"]
     for key in entry:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             yield f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-    for key, kind in known.items():
-        if key not in entry:
+    for key in known:
+        if key in entry:
+            yield from _key_faults(key, entry[key])
+        elif key not in _OPTIONAL:
             yield f"{key!r} is missing"
-        # TOML's booleans are Python's, which are integers too: so not isinstance.
-        elif type(entry[key]) is not kind:
-            yield f"{key!r} must be {'an integer' if kind is int else 'a string'}"
-        elif fault := _value_fault(key, entry[key]):
-            yield f"{key!r} {fault}, not {entry[key]!r}"
+
+
+def _key_faults(key: str, value: Any) -> Iterator[str]:
+    kind, name = _KINDS.get(key, (str, "a string"))
+    # TOML's booleans are Python's, which are integers too: so not isinstance.
+    if type(value) is not kind:
+        yield f"{key!r} must be {name}"
+    elif fault := _value_fault(key, value):
+        yield f"{key!r} {fault}, not {value!r}"
 
 
 def _value_fault(key: str, value: Any) -> str | None:
@@ -145,78 +187,46 @@ def _value_fault(key: str, value: Any) -> str | None:
             return None if plain else "must be a relative path with no '..'"
         case "licence":
             return None if value.strip() else "must be a licence's name"
+        case "profiles":
+            named = [isinstance(name, str) and _PROFILE.fullmatch(name) for name in value]
+            return None if named and all(named) else "must list profiles, in lower case"
     pattern, wanted = {
         "folder": (_FOLDER, "must be one plain folder name"),
         "file": (_FILE, "must be a plain file name that ends in .safetensors"),
         "repo": (_REPO, "must be owner/name"),
         "revision": (_REVISION, "must be a commit of 40 hex digits (a branch would move)"),
         "sha256": (_SHA256, "must be 64 lower-case hex digits"),
+        "sample_sha256": (_SHA256, "must be 64 lower-case hex digits"),
     }[key]
     return None if pattern.fullmatch(value) else wanted
 
 
-def find_models(lock: ModelsLock, models_dir: Path) -> dict[ModelFile, Path]:
-    """Where each locked file lies under `models_dir`, in any spelling of its folder.
+def sample_spans(size: int) -> list[tuple[int, int]]:
+    """Offset and length, in bytes, of the parts that tell a file of `size` bytes from its siblings.
 
-    Raises one ModelMissing for all that are not there, with every place that was searched.
+    A few spread evenly, the first at the start and the last at the end: files of one structure
+    share size and header, and their tensors differ everywhere.
     """
-    found: dict[ModelFile, Path] = {}
-    missing: list[dict[str, Any]] = []
-    for model in lock.models:
-        places = [models_dir / folder / model.file for folder in model.folders]
-        path = next((place for place in places if _is_file(place)), None)
-        if path is not None:
-            found[model] = path
-            continue
-        missing.append(
-            {
-                "file": model.file,
-                "searched": [str(place) for place in places],
-                "notes": [note for place in places if (note := _note(place))],
-            }
-        )
-    if missing:
-        raise ModelMissing(_missing_message(missing, models_dir), missing=missing)
-    return found
+    length = min(_SAMPLE_BYTES, size)
+    last = _SAMPLES - 1
+    return [((size - length) * number // last, length) for number in range(_SAMPLES)]
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def _note(place: Path) -> str | None:
-    """Why `place` is no file although something is there, or a file beside it that looks alike."""
-    try:
-        if place.is_symlink() and not place.exists():
-            return f"{place} is a link to {place.readlink()}, which is not there"
-        if place.exists():
-            return f"{place} is not a file"
-        names = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
-    except OSError as exc:
-        return f"{place.parent} can't be read: {exc.strerror}"
-    near = difflib.get_close_matches(place.name, names, n=1, cutoff=0.8)
-    return f"{place.parent} has {near[0]}" if near else None
-
-
-def _missing_message(missing: list[dict[str, Any]], models_dir: Path) -> str:
-    lines = []
-    for entry in missing:
-        line = f"{entry['file']} (searched: {', '.join(entry['searched'])}"
-        lines.append("; ".join([line, *entry["notes"]]) + ")")
-    where = "" if models_dir.is_dir() else f"; the models folder {models_dir} is not there"
-    count = f"{len(missing)} model file{'s' if len(missing) > 1 else ''} not found{where}"
-    return f"{count}: {'; '.join(lines)}"
+def sample_digest(samples: Iterable[bytes]) -> str:
+    """SHA-256, in hex, of the parts named by `sample_spans`, one after the other."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(sample)
+    return digest.hexdigest()
 
 
 def check_model(model: ModelFile, path: Path) -> None:
-    """Tell in milliseconds whether `path` can be `model`: its size and its safetensors header.
+    """Tell in milliseconds whether `path` can be `model`: size, safetensors header and samples.
 
     The format (8 bytes of header length, little-endian; JSON; data) is that of the safetensors
-    README. Wrong bytes within the data show only in `hash_model`. Raises ModelCorrupt; its
-    `details["kind"]` is a FaultKind.
+    README. Wrong bytes between the samples show only in `hash_model`, and with no `sample_sha256`
+    in the lock so does another file of the same size. Raises ModelCorrupt; its `details["kind"]`
+    is a FaultKind.
     """
     try:
         with path.open("rb") as file:
@@ -264,6 +274,21 @@ def _check_content(model: ModelFile, path: Path, file: BinaryIO, size: int) -> N
             f"{model.bytes:,}: another version or precision under this name; fetch the locked one",
             actual_bytes=size,
         )
+    if model.sample_sha256 and sample_digest(_samples(file, size)) != model.sample_sha256:
+        raise _corrupt(
+            model,
+            path,
+            "other_file",
+            "it has the size of the locked file and other contents: a sibling under this name, or "
+            "damaged; fetch the locked one",
+            actual_bytes=size,
+        )
+
+
+def _samples(file: BinaryIO, size: int) -> Iterator[bytes]:
+    for start, length in sample_spans(size):
+        file.seek(start)
+        yield file.read(length)
 
 
 def _declared_bytes(model: ModelFile, path: Path, file: BinaryIO, size: int) -> int:

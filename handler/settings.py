@@ -62,6 +62,18 @@ class Settings(BaseSettings):
     worker_models_lock: Annotated[
         Path, Field(description="the file that says which weights are the right ones")
     ] = PROJECT_DIR / "models.lock"
+    worker_models_profile: Annotated[
+        str | None, Field(description="set of weights in the lock; default: the lock's own")
+    ] = None
+    worker_fetch_models: Annotated[
+        bool, Field(description="fetch what is missing at the start, onto the volume if any")
+    ] = False
+    hf_token: Annotated[
+        SecretStr | None, Field(description="token for the hub, where a file needs one")
+    ] = None
+    hf_endpoint: Annotated[
+        str | None, Field(pattern=r"^https?://[^/\s]+", description="another hub to fetch from")
+    ] = None
     worker_concurrency: Annotated[
         int,
         Field(ge=1, le=16, description="jobs in hand; ComfyUI executes one, the others get ready"),

@@ -7,14 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from handler.errors import InvalidModelsLock, ModelCorrupt, ModelMissing
-from handler.models_lock import (
-    ModelFile,
-    ModelsLock,
-    check_model,
-    find_models,
-    hash_model,
-    read_models_lock,
-)
+from handler.model_places import find_models, search_places
+from handler.models_lock import ModelFile, ModelsLock, check_model, hash_model, read_models_lock
 
 _REDRAW_S = 0.1
 
@@ -50,17 +44,17 @@ class ProgressLine:
 
 
 def verify(lock: ModelsLock, models_dir: Path) -> list[str]:
-    """Every fault, at most one a file."""
+    """Every fault, at most one a file. Looks where the worker looks, the volume too."""
     faults = []
     sound: dict[ModelFile, Path] = {}
     for model in lock.models:
         try:
-            path = find_models(replace(lock, models=(model,)), models_dir)[model]
-            check_model(model, path)
+            [found] = find_models(replace(lock, models=(model,)), search_places(models_dir))
+            check_model(model, found.path)
         except (ModelMissing, ModelCorrupt) as exc:
             faults.append(exc.message)
         else:
-            sound[model] = path
+            sound[model] = found.path
     for model, path in sound.items():
         line = ProgressLine(model)
         try:
@@ -81,9 +75,10 @@ def main() -> int:
         default=Path(__file__).resolve().parent.parent / "models.lock",
         help="default: the repository's models.lock",
     )
+    parser.add_argument("--profile", help="default: the lock's own")
     arguments = parser.parse_args()
     try:
-        lock = read_models_lock(arguments.lock)
+        lock = read_models_lock(arguments.lock, arguments.profile)
     except InvalidModelsLock as exc:
         sys.stderr.write(f"{exc.message}\n")
         return 1

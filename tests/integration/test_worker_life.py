@@ -40,7 +40,7 @@ def test_sigterm_ends_an_idle_worker_and_its_children_within_seconds(tmp_path: P
         assert worker.child.wait(timeout=15) == 0
         assert time.monotonic() - started < 15
         wait_until(lambda: is_gone(family), "every process is gone", 5)
-        assert not list(worker.run_dir.glob("input/*-*"))
+        assert not list(worker.run_dir.glob("*/input/*-*"))
 
 
 @pytest.mark.parametrize("obeys", [True, False])

@@ -79,7 +79,7 @@ class WorkerProcess:
 
     def job_files(self) -> list[Path]:
         """What the jobs have left on disk."""
-        roots = [self.run_dir / name for name in ("input", "output", "temp")]
+        roots = [self.run_dir / "qwen-worker" / name for name in ("input", "output", "temp")]
         # ComfyUI makes these two folders itself.
         own = {"temp", "3d"}
         return [path for root in roots for path in root.rglob("*") if path.name not in own]

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.errors import InvalidModelsLock, ModelCorrupt, ModelMissing
+from handler.errors import InvalidModelsLock, ModelCorrupt
 from handler.models_lock import (
     ModelFile,
-    ModelsLock,
     check_model,
-    find_models,
     hash_model,
     read_models_lock,
+    sample_digest,
+    sample_spans,
 )
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
@@ -46,10 +46,6 @@ def model(folder: str = "vae", file: str = "a.safetensors", content: bytes = WEI
         sha256=hashlib.sha256(content).hexdigest(),
         licence="apache-2.0",
     )
-
-
-def lock_of(*models: ModelFile) -> ModelsLock:
-    return ModelsLock(profile="test", models=models)
 
 
 def table(**change: Any) -> str:
@@ -95,6 +91,15 @@ def test_the_shipped_lock_names_the_four_weights() -> None:
     assert all(model.path.endswith(f"/{model.file}") for model in lock.models)
 
 
+def test_the_calibrated_profile_replaces_the_base_only() -> None:
+    path = PROJECT_DIR / "models.lock"
+    default, other = read_models_lock(path), read_models_lock(path, "calibrated")
+    assert other.profile == "calibrated"
+    [base] = set(other.models) - set(default.models)
+    assert (base.folder, base.bytes) == ("unet", 20_436_302_974)
+    assert set(default.models) - set(other.models) == {default.models[0]}
+
+
 # Reading
 
 
@@ -133,6 +138,12 @@ def test_a_lock_is_read_whole(tmp_path: Path) -> None:
         ({"sha256": "F" * 64}, "'sha256' must be 64 lower-case hex digits"),
         ({"sha256": "f" * 63}, "'sha256' must be 64 lower-case hex digits"),
         ({"licence": " "}, "'licence' must be a licence's name"),
+        ({"sample_sha256": "f"}, "'sample_sha256' must be 64 lower-case hex digits"),
+        ({"profiles": "default"}, "'profiles' must be a list"),
+        ({"profiles": []}, "'profiles' must list profiles"),
+        ({"profiles": ["a", 1]}, "'profiles' must list profiles"),
+        ({"profiles": ["../x"]}, "'profiles' must list profiles"),
+        ({"profile": ["a"]}, "unknown key 'profile'; did you mean 'profiles'?"),
     ],
 )
 def test_a_fault_is_named_with_its_entry(
@@ -193,6 +204,47 @@ def test_a_lock_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     assert faults_of(tmp_path / "models.lock") == ["it is not UTF-8 (byte 11)"]
 
 
+# Profiles
+
+
+def files_of(path: Path, profile: str | None = None) -> list[str]:
+    return [model.file for model in read_models_lock(path, profile).models]
+
+
+def test_a_profile_has_its_own_models_and_those_of_no_profile(tmp_path: Path) -> None:
+    path = write_lock(
+        tmp_path,
+        table(file="all.safetensors"),
+        table(file="a.safetensors", profiles=["test"]),
+        table(file="b.safetensors", profiles=["other"]),
+        table(file="c.safetensors", profiles=["other", "test"]),
+    )
+    default = ["all.safetensors", "a.safetensors", "c.safetensors"]
+    assert files_of(path) == files_of(path, "test") == default
+    assert files_of(path, "other") == ["all.safetensors", "b.safetensors", "c.safetensors"]
+
+
+def test_an_unknown_profile_is_named_with_those_there_are(tmp_path: Path) -> None:
+    path = write_lock(tmp_path, table(profiles=["test", "other"]))
+    with pytest.raises(InvalidModelsLock, match="no profile 'tset'; it has test, other"):
+        read_models_lock(path, "tset")
+
+
+def test_a_profile_without_a_model_is_refused(tmp_path: Path) -> None:
+    assert faults_of(write_lock(tmp_path, table(profiles=["other"]))) == [
+        "no model belongs to the profile 'test'"
+    ]
+
+
+def test_one_place_may_hold_other_files_in_other_profiles(tmp_path: Path) -> None:
+    path = write_lock(
+        tmp_path, table(bytes=1, profiles=["test"]), table(bytes=2, profiles=["other"])
+    )
+    assert [model.bytes for model in read_models_lock(path, "other").models] == [2]
+    [fault] = faults_of(write_lock(tmp_path, table(), table(profiles=["other"])))
+    assert fault == "model 2 (a.safetensors): the same file as model 1"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
@@ -200,104 +252,11 @@ JSON = st.recursive(
 )
 
 
-# Finding
-
-
 def place(root: Path, folder: str, file: str = "a.safetensors", content: bytes = WEIGHTS) -> Path:
     path = root / folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
-
-
-@pytest.mark.parametrize(
-    ("locked", "on_disk"),
-    [
-        ("unet", "unet"),
-        ("unet", "diffusion_models"),
-        ("diffusion_models", "unet"),
-        ("clip", "clip"),
-        ("clip", "text_encoders"),
-        ("vae", "vae"),
-        ("controlnet", "controlnet"),
-    ],
-)
-def test_a_file_is_found_in_either_spelling(tmp_path: Path, locked: str, on_disk: str) -> None:
-    wanted = model(folder=locked)
-    path = place(tmp_path, on_disk)
-    assert find_models(lock_of(wanted), tmp_path) == {wanted: path}
-
-
-def test_the_locked_spelling_comes_first(tmp_path: Path) -> None:
-    place(tmp_path, "text_encoders")
-    path = place(tmp_path, "clip")
-    assert find_models(lock_of(model("clip")), tmp_path) == {model("clip"): path}
-
-
-def test_links_to_files_and_to_folders_are_followed(tmp_path: Path) -> None:
-    blob = place(tmp_path, "blobs")
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "vae").symlink_to(tmp_path / "blobs")
-    (tmp_path / "models" / "loras").mkdir()
-    link = tmp_path / "models" / "loras" / "b.safetensors"
-    link.symlink_to(blob)
-    lock = lock_of(model("vae"), model("loras", "b.safetensors"))
-    found = find_models(lock, tmp_path / "models")
-    assert list(found.values()) == [tmp_path / "models" / "vae" / "a.safetensors", link]
-    for locked, path in found.items():
-        check_model(locked, path)
-        hash_model(locked, path, lambda _: None)
-
-
-def missing_of(lock: ModelsLock, models_dir: Path) -> ModelMissing:
-    with pytest.raises(ModelMissing) as caught:
-        find_models(lock, models_dir)
-    return caught.value
-
-
-def test_all_missing_files_are_named_with_every_place(tmp_path: Path) -> None:
-    place(tmp_path, "vae")
-    error = missing_of(
-        lock_of(model("unet", "u.safetensors"), model("vae"), model("clip", "c.safetensors")),
-        tmp_path,
-    )
-    assert error.message.startswith("2 model files not found: ")
-    for searched in (
-        "unet/u.safetensors",
-        "diffusion_models/u.safetensors",
-        "clip/c.safetensors",
-        "text_encoders/c.safetensors",
-    ):
-        assert str(tmp_path / searched) in error.message
-    assert "a.safetensors" not in error.message
-    assert [entry["file"] for entry in error.details["missing"]] == [
-        "u.safetensors",
-        "c.safetensors",
-    ]
-
-
-def test_a_file_with_nearly_the_name_is_pointed_out(tmp_path: Path) -> None:
-    place(tmp_path, "diffusion_models", "qwen_image_edit_fp8_e4m3fn.safetensors")
-    place(tmp_path, "diffusion_models", "sdxl.safetensors")
-    wanted = model("unet", "qwen_image_edit_2509_fp8_e4m3fn.safetensors")
-    error = missing_of(lock_of(wanted), tmp_path)
-    near = f"{tmp_path / 'diffusion_models'} has qwen_image_edit_fp8_e4m3fn.safetensors"
-    assert near in error.message
-    assert "sdxl" not in error.message
-
-
-def test_a_models_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    error = missing_of(lock_of(model()), tmp_path / "none")
-    assert f"the models folder {tmp_path / 'none'} is not there" in error.message
-
-
-def test_a_dead_link_and_a_folder_in_the_files_place_are_named(tmp_path: Path) -> None:
-    (tmp_path / "vae").mkdir()
-    (tmp_path / "vae" / "a.safetensors").symlink_to("/nowhere/blob")
-    (tmp_path / "loras" / "b.safetensors").mkdir(parents=True)
-    error = missing_of(lock_of(model(), model("loras", "b.safetensors")), tmp_path)
-    assert "is a link to /nowhere/blob, which is not there" in error.message
-    assert "b.safetensors is not a file" in error.message
 
 
 # Checking
@@ -415,6 +374,32 @@ def test_any_json_header_is_right_or_model_corrupt(
     path.write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(ModelCorrupt):
         check_model(model(), path)
+
+
+# Samples
+
+
+@pytest.mark.parametrize("size", [1, 15, 4095, 4096, 4097, 100_000, 20_430_698_424])
+def test_samples_reach_from_the_first_byte_to_the_last(size: int) -> None:
+    spans = sample_spans(size)
+    assert spans[0][0] == 0
+    assert sum(spans[-1]) == size
+    assert spans == sorted(spans)
+    assert all(length == min(4096, size) for _, length in spans)
+
+
+def sampled(content: bytes) -> ModelFile:
+    spans = sample_spans(len(content))
+    digest = sample_digest(content[start : start + length] for start, length in spans)
+    return replace(model(content=content), sample_sha256=digest)
+
+
+def test_a_sibling_of_the_same_size_and_structure_shows_in_its_samples(tmp_path: Path) -> None:
+    ours, sibling = (safetensors(os.urandom(1024 * 1024)) for _ in range(2))
+    assert len(ours) == len(sibling)
+    check_model(sampled(ours), place(tmp_path, "vae", content=ours))
+    error = corrupt_of(sampled(ours), place(tmp_path, "vae", content=sibling), "other_file")
+    assert "a sibling under this name" in error.message
 
 
 # Hashing
