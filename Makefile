@@ -7,7 +7,7 @@ PYTHON ?= python3
 PY := PYTHONPATH=. .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run worker test lint types unit contract integration format verify-models fetch-models lock-models lock clean
+.PHONY: help setup run worker test lint types unit contract integration format verify-models fetch-models lock-models image test-image lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,8 +30,8 @@ worker: setup ## the worker in RunPod's loop, with the RUNPOD_ variables that ar
 test: setup lint types unit contract integration ## everything that CI checks
 
 lint: ## style, and the arrows between modules
-	@.venv/bin/ruff check handler scripts tests comfy
-	@.venv/bin/ruff format --check handler scripts tests comfy
+	@.venv/bin/ruff check handler scripts tests comfy .runpod
+	@.venv/bin/ruff format --check handler scripts tests comfy .runpod
 	@.venv/bin/lint-imports
 
 types: ## mypy, strict
@@ -47,8 +47,8 @@ integration: ## the whole worker against the real ComfyUI on the CPU
 	@.venv/bin/python -m pytest tests/integration $(ARGS)
 
 format: ## rewrite the code in the one style
-	@.venv/bin/ruff check --fix handler scripts tests comfy
-	@.venv/bin/ruff format handler scripts tests comfy
+	@.venv/bin/ruff check --fix handler scripts tests comfy .runpod
+	@.venv/bin/ruff format handler scripts tests comfy .runpod
 
 verify-models: .venv/installed.sha256 ## full SHA-256 of the weights in WORKER_MODELS_DIR
 	@$(PY) scripts/verify_models.py --models-dir "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(ARGS)
@@ -58,6 +58,15 @@ fetch-models: .venv/installed.sha256 ## fetch the weights of models.lock into WO
 
 lock-models: .venv/installed.sha256 ## ask the hub anew what the files of models.lock are
 	@$(PY) scripts/lock_models.py $(ARGS)
+
+TARGET ?= worker
+IMAGE ?= qwen-image-edit-worker
+
+image: ## build the image with Docker; TARGET=worker-baked for the one with the weights inside
+	@docker build --target $(TARGET) --tag $(IMAGE) $(ARGS) .
+
+test-image: ## build the image and try it: with Docker, or as root on Debian with buildah
+	@$(PYTHON) scripts/test_image.py $(ARGS)
 
 lock: setup ## resolve the Python locks again
 	@scripts/lock-python
