@@ -182,13 +182,15 @@ class PromptRun:
         if isinstance(reason, ComfyUnavailable):
             await self._raise_if_exited()
         while not self._supervisor.is_leaving:
+            # Asked before the try: a child that is just free again gets the whole time once more.
+            is_busy = bool(self._supervisor.running - {self._prompt_id})
             try:
                 async with asyncio.timeout(self._interrupt_grace_s):
                     return await self._stop()
             except (TimeoutError, BackendError):
                 if self._generation != self._supervisor.generation:
                     return None
-                if not self._supervisor.running - {self._prompt_id}:
+                if not is_busy:
                     return self._supervisor.restart()
             await asyncio.sleep(_STOP_POLL_S)
         return None
