@@ -148,7 +148,7 @@ class DockerContainer:
 class Buildah:
     """No engine: buildah builds, and namespaces of our own run what it built."""
 
-    def __init__(self, build_arguments: Sequence[str], keep: bool, mirror: str) -> None:
+    def __init__(self, build_arguments: Sequence[str], keep: bool, mirror: str | None) -> None:
         self._build_arguments, self._keep, self._mirror = build_arguments, keep, mirror
         self._storage = WORK_DIR / "storage"
         # vfs would do without overlayfs, at a full copy of 7 GB for each of twenty layers.
@@ -251,14 +251,16 @@ class Buildah:
             say(f"Making a Debian base with debootstrap, kept in {archive} ...")
             folder, part = WORK_DIR / "debian-bookworm", archive.with_suffix(".part")
             shutil.rmtree(folder, ignore_errors=True)
-            argv = ["debootstrap", "--variant=minbase", "bookworm", str(folder), self._mirror]
-            run(argv, "debootstrap failed")
-            sources = (
-                f"deb {self._mirror} bookworm main\n"
-                f"deb {self._mirror} bookworm-updates main\n"
-                f"deb {self._mirror}-security bookworm-security main\n"
+            argv = ["debootstrap", "--variant=minbase", "bookworm", str(folder)]
+            run([*argv, *filter(None, [self._mirror])], "debootstrap failed")
+            sources = folder / "etc/apt/sources.list"
+            # "deb MIRROR bookworm main": the mirror that it took.
+            mirror = sources.read_text().split()[1]
+            sources.write_text(
+                f"deb {mirror} bookworm main\n"
+                f"deb {mirror} bookworm-updates main\n"
+                f"deb {mirror}-security bookworm-security main\n"
             )
-            (folder / "etc/apt/sources.list").write_text(sources)
             for cache in (folder / "var/cache/apt/archives").glob("*.deb"):
                 cache.unlink()
             run(["tar", "-C", str(folder), "-cf", str(part), "."], "the base can't be packed")

@@ -365,7 +365,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--engine", choices=["docker", "buildah"], help="default: what is there")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--mirror", default="http://deb.debian.org/debian", help="for debootstrap")
+    parser.add_argument("--mirror", metavar="URL", help="default: debootstrap's own")
     parser.add_argument(
         "--keep", action="store_true", help="keep image and layers, 14 GB, so that the next is fast"
     )
