@@ -18,7 +18,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from handler.bucket import BucketSettings, check_key_template
+from handler.bucket import (
+    DEFAULT_KEY_TEMPLATE,
+    MAX_URL_EXPIRES_S,
+    BucketSettings,
+    check_key_template,
+)
 from handler.errors import InvalidSettings
 from handler.images import ImageLimits
 
@@ -153,7 +158,7 @@ class Settings(BaseSettings):
         str,
         AfterValidator(_check_template),
         Field(description="object key, from `{job_id}`, `{request_id}`, `{name}`, `{ext}`"),
-    ] = "{request_id}/{name}.{ext}"
+    ] = DEFAULT_KEY_TEMPLATE
     worker_bucket_public_url: Annotated[
         str | None,
         Field(
@@ -162,8 +167,8 @@ class Settings(BaseSettings):
         ),
     ] = None
     worker_bucket_url_expires_s: Annotated[
-        int, Field(ge=1, le=604_800, description="life of a presigned URL, in seconds")
-    ] = 604_800
+        int, Field(ge=1, le=MAX_URL_EXPIRES_S, description="life of a presigned URL, in seconds")
+    ] = MAX_URL_EXPIRES_S
     runpod_webhook_get_job: Annotated[
         SecretStr | None, Field(description="set by RunPod; without it the SDK runs one local test")
     ] = None
