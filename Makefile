@@ -7,7 +7,7 @@ PYTHON ?= python3
 PY := PYTHONPATH=. .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run worker test lint types unit contract integration format verify-models fetch-models lock-models image test-image lock clean
+.PHONY: help setup run worker test lint types unit contract integration format verify-models fetch-models lock-models image test-image bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,8 +30,8 @@ worker: setup ## the worker in RunPod's loop, with the RUNPOD_ variables that ar
 test: setup lint types unit contract integration ## everything that CI checks
 
 lint: ## style, and the arrows between modules
-	@.venv/bin/ruff check handler scripts tests comfy .runpod
-	@.venv/bin/ruff format --check handler scripts tests comfy .runpod
+	@.venv/bin/ruff check handler scripts tests comfy benchmarks .runpod
+	@.venv/bin/ruff format --check handler scripts tests comfy benchmarks .runpod
 	@.venv/bin/lint-imports
 
 types: ## mypy, strict
@@ -47,8 +47,8 @@ integration: ## the whole worker against the real ComfyUI on the CPU
 	@.venv/bin/python -m pytest tests/integration $(ARGS)
 
 format: ## rewrite the code in the one style
-	@.venv/bin/ruff check --fix handler scripts tests comfy .runpod
-	@.venv/bin/ruff format handler scripts tests comfy .runpod
+	@.venv/bin/ruff check --fix handler scripts tests comfy benchmarks .runpod
+	@.venv/bin/ruff format handler scripts tests comfy benchmarks .runpod
 
 verify-models: .venv/installed.sha256 ## full SHA-256 of the weights in WORKER_MODELS_DIR
 	@$(PY) scripts/verify_models.py --models-dir "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(ARGS)
@@ -67,6 +67,9 @@ image: ## build the image with Docker; TARGET=worker-baked for the one with the 
 
 test-image: ## build the image and try it: with Docker, or as root on Debian with buildah
 	@$(PYTHON) scripts/test_image.py $(ARGS)
+
+bench: setup ## measure what the worker adds around the GPU; ARGS=NAME for one benchmark
+	@$(PY) -m benchmarks $(ARGS)
 
 lock: setup ## resolve the Python locks again
 	@scripts/lock-python

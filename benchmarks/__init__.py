@@ -1,0 +1,1 @@
+"""What the worker adds around the GPU, measured: `make bench`."""
