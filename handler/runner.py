@@ -19,11 +19,14 @@ from handler.errors import ComfyProtocol, JobTimeout
 from handler.history import Execution, read_execution
 from handler.job import Job, check_pictures_sent
 from handler.job_folder import JobFolder, OutputImage, open_job_folder
+from handler.logs import get_logger
 from handler.progress import Reporter
 from handler.prompt_run import PromptRun
 from handler.reencode import reencode
 from handler.supervisor import Supervisor
 from handler.workflow import Workflow, parse_nodes
+
+log = get_logger()
 
 
 def _collect(folder: JobFolder, execution: Execution, job: Job) -> list[OutputImage]:
@@ -117,6 +120,11 @@ class Runner:
                     with timings.phase("run"):
                         execution = read_execution(await prompt_run.execute())
                     timings.split_run(execution)
+                    log.debug(
+                        "prompt executed",
+                        started_at_s=execution.started_at_s,
+                        ended_at_s=execution.ended_at_s,
+                    )
                     with timings.phase("collect"):
                         images = await asyncio.to_thread(_collect, folder, execution, job)
                 finally:

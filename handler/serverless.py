@@ -16,7 +16,7 @@ import runpod.serverless
 from runpod.http_client import AsyncClientSession
 from runpod.serverless.modules import rp_scale
 from runpod.serverless.modules.rp_http import send_result
-from runpod.serverless.modules.rp_job import get_job, get_stop_signals
+from runpod.serverless.modules.rp_job import get_job, get_stop_signals, handle_job
 from runpod.serverless.modules.rp_logger import RunPodLogger
 from runpod.serverless.modules.worker_state import IS_LOCAL_TEST
 
@@ -39,24 +39,27 @@ log = get_logger()
 def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitable[None]]) -> None:
     """Run the SDK's loop until the worker is told to end; returns then.
 
-    `stop_jobs` is awaited on SIGTERM and SIGINT, and ends the jobs in the handler's hands.
+    At most `concurrency` jobs are in hand, from their take to their result's arrival. `stop_jobs`
+    is awaited on SIGTERM and SIGINT, and ends the jobs in the handler's hands.
     In a local run the SDK itself leaves with SystemExit, 0 or 1.
     """
     _log_through_ours()
+    hands = _Hands(concurrency)
+    hands.wrap_jobs()
     control = _LoopControl(stop_jobs)
     control.wrap_long_polls()
 
     def modify_concurrency(_current: int) -> int:
         # The first moment in the loop: the SDK has set its signal handlers just before.
         control.take_over_signals()
-        return concurrency
+        return hands.sdk_concurrency
 
     async def handle(job: Mapping[str, Any]) -> dict[str, Any]:
         if IS_LOCAL_TEST:
             return await handler(job, None)
         with control.begun(job["id"]):
             async with AsyncClientSession() as session:
-                return await handler(job, partial(_send_update, session, job))
+                return _Answer(await handler(job, partial(_send_update, session, job)))
 
     with contextlib.suppress(asyncio.CancelledError):
         runpod.serverless.start({"handler": handle, "concurrency_modifier": modify_concurrency})
@@ -66,6 +69,50 @@ async def _send_update(session: Any, job: Mapping[str, Any], update: dict[str, A
     """What the SDK's progress_update sends, but awaited: that one leaves it to a thread, which
     may be overtaken by the result. A failure is logged by the SDK and no matter."""
     await send_result(session, {"status": "IN_PROGRESS", "output": update}, job)
+
+
+class _Answer(dict[str, Any]):
+    """The SDK builds the text of a whole answer twice, for log lines that nobody sees."""
+
+    def __repr__(self) -> str:
+        return "<answer>"
+
+
+class _Hands:
+    """Fetches the next job as soon as there is a hand for it.
+
+    By itself the SDK looks once a second whether there is, and counts a job that it has just taken
+    twice. So it is told a number that it never reaches, and waits in `get_job` instead.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._free = concurrency
+        self._changed = asyncio.Event()
+        # Each job in hand counts at most twice, and one place must be left.
+        self.sdk_concurrency = 2 * concurrency + 1
+
+    def wrap_jobs(self) -> None:
+        """The SDK looks up both functions in rp_scale when its loop is made."""
+        rp_scale.get_job = self._take
+        rp_scale.handle_job = self._handle
+
+    async def _take(self, session: Any, _places: int) -> list[dict[str, Any]] | None:
+        if self._free == 0:
+            self._changed.clear()
+            await self._changed.wait()
+            # The SDK's time limit for this call has begun to run out: a job that comes at its end
+            # would be taken and never run. It asks again at once.
+            return None
+        jobs: list[dict[str, Any]] | None = await get_job(session, self._free)
+        self._free -= len(jobs or ())
+        return jobs
+
+    async def _handle(self, session: Any, config: dict[str, Any], job: dict[str, Any]) -> Any:
+        try:
+            return await handle_job(session, config, job)
+        finally:
+            self._free += 1
+            self._changed.set()
 
 
 class _LoopControl:
@@ -86,7 +133,7 @@ class _LoopControl:
 
     def wrap_long_polls(self) -> None:
         """The SDK looks up both functions in rp_scale when its loop is made."""
-        rp_scale.get_job = self._until_told(get_job, None)
+        rp_scale.get_job = self._until_told(rp_scale.get_job, None)
         rp_scale.get_stop_signals = self._until_told(self._stop_signals, [])
 
     def take_over_signals(self) -> None:

@@ -1,0 +1,102 @@
+"""How the worker fetches its jobs through the real SDK's loop."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.runpod_api import RunPodApi
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
+CHILD = Path(__file__).parent / "children" / "serve_worker.py"
+START_S = 30.0
+TAKE = ("job-take", "job-take-batch")
+
+
+@contextmanager
+def serving(api: RunPodApi, folder: Path, concurrency: int) -> Iterator[None]:
+    env = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(PROJECT_DIR),
+        "CONCURRENCY": str(concurrency), "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+        "RUNPOD_SKIP_GPU_CHECK": "true", **api.env(),
+    }  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, str(CHILD)],
+            env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(10)
+
+
+@pytest.fixture
+def api() -> Iterator[RunPodApi]:
+    with RunPodApi() as api:
+        yield api
+
+
+def submit_waiting(api: RunPodApi, gate: str) -> str:
+    job_id = api.submit({"waits": gate})
+    api.wait_for(lambda: api.progress(job_id), f"handler of {job_id}", START_S)
+    return job_id
+
+
+def came_before(api: RunPodApi, job_id: str, later: str) -> bool:
+    """Whether the one job's result had arrived when the worker asked for the other."""
+    [done] = [call for call in api.calls("job-done") if job_id in call.job_ids]
+    [take] = [call for call in api.calls(*TAKE) if later in call.job_ids]
+    return done.at < take.at
+
+
+def test_with_concurrency_1_a_job_is_fetched_after_the_last_result(
+    api: RunPodApi, tmp_path: Path
+) -> None:
+    with serving(api, tmp_path, 1):
+        first = submit_waiting(api, "first")
+        others = [api.submit({}) for _ in range(3)]
+        # The worker asks for nothing while it has a job.
+        before = len(api.pings)
+        api.wait_for(lambda: len(api.pings) >= before + 3, "three heartbeats")
+        assert all(call.answered for call in api.calls(*TAKE))
+        assert [api.status(other) for other in others] == ["IN_QUEUE"] * 3
+        api.cancel(first)
+        for other in others:
+            api.result(other)
+        assert came_before(api, others[0], others[1])
+        assert came_before(api, others[1], others[2])
+    assert {call.route for call in api.calls(*TAKE)} == {"job-take"}
+
+
+def test_with_concurrency_2_the_third_job_waits_for_a_free_hand(
+    api: RunPodApi, tmp_path: Path
+) -> None:
+    with serving(api, tmp_path, 2):
+        long = submit_waiting(api, "long")
+        short = submit_waiting(api, "short")
+        third = api.submit({"opens": "long"})
+        before = len(api.pings)
+        api.wait_for(lambda: len(api.pings) >= before + 3, "three heartbeats")
+        assert api.status(third) == "IN_QUEUE"
+        api.cancel(short)
+        assert api.result(third)["output"] == {"ok": True}
+        assert api.result(long)["output"] == {"ok": True}
+
+
+def test_a_job_is_fetched_beside_one_that_was_just_taken(api: RunPodApi, tmp_path: Path) -> None:
+    """The SDK would count the first twice, and sleep."""
+    with serving(api, tmp_path, 2):
+        api.wait_for(lambda: api.calls(*TAKE), "first take", START_S)
+        first = api.submit({"waits": "never"})
+        api.wait_taken(first)
+        api.wait_for(lambda: api.calls(*TAKE)[-1].status is None, "the next take")
+        [asks] = [call for call in api.calls("job-take") if call.status is None]
+        assert asks.query["job_in_progress"] == "1"
