@@ -145,9 +145,11 @@ class _LoopControl:
             loop.add_signal_handler(number, self._begin, number, signal.getsignal(number))
 
     async def _stop_signals(self, *arguments: Any) -> list[str]:
+        """Only those that the SDK handles well: a task that it cancels before its first step would
+        stay in its books for good."""
         job_ids: list[str] = await get_stop_signals(*arguments)
         self._early_stops = dict.fromkeys(set(job_ids) - self._begun, time.monotonic())
-        return job_ids
+        return [job_id for job_id in job_ids if job_id in self._begun]
 
     @contextlib.contextmanager
     def begun(self, job_id: str) -> Iterator[None]:
