@@ -12,6 +12,7 @@ from typing import Any
 
 from handler.bucket import Bucket
 from handler.comfy_client import ComfyClient
+from handler.comfy_memory import comfy_memory_flags
 from handler.comfy_process import ComfyPaths, ComfyProcess, comfy_argv
 from handler.commands import COMMANDS, run_command
 from handler.delivery import AnswerLimits, Deliverer
@@ -29,6 +30,7 @@ from handler.settings import (
     PROJECT_DIR,
     Settings,
     child_environment,
+    cuda_selection,
     read_settings,
     secret_values,
     set_sdk_defaults,
@@ -72,7 +74,7 @@ def _run(settings: Settings) -> None:
     models = _find_models(settings, places)
     with (
         open_run_dir(settings.worker_run_dir, models, places, settings.comfy_dir) as paths,
-        _supervised(settings, paths) as supervisor,
+        _supervised(settings, paths, models) as supervisor,
     ):
         # The SDK takes a second to import: ComfyUI boots meanwhile.
         from handler.serverless import serve
@@ -93,10 +95,14 @@ def _run(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _supervised(settings: Settings, paths: ComfyPaths) -> Iterator[Supervisor]:
+def _supervised(
+    settings: Settings, paths: ComfyPaths, models: tuple[FoundModel, ...]
+) -> Iterator[Supervisor]:
     argv = comfy_argv(
         settings.comfy_python, settings.comfy_dir, settings.comfy_port, paths,
-        cpu=not has_gpu(), extra=settings.comfy_argv_tail,
+        cpu=not has_gpu(),
+        memory_flags=comfy_memory_flags(models, settings.comfy_argv_tail, **cuda_selection()),
+        extra=settings.comfy_argv_tail,
     )  # fmt: skip
     process = ComfyProcess(
         argv,

@@ -77,7 +77,14 @@ class ComfyPaths:
 
 
 def comfy_argv(
-    python: Path, comfy_dir: Path, port: int, paths: ComfyPaths, *, cpu: bool, extra: Sequence[str]
+    python: Path,
+    comfy_dir: Path,
+    port: int,
+    paths: ComfyPaths,
+    *,
+    cpu: bool,
+    memory_flags: Sequence[str] = (),
+    extra: Sequence[str],
 ) -> list[str]:
     """ComfyUI's command line. `extra` comes last, so an operator's flags win."""
     return [
@@ -92,6 +99,7 @@ def comfy_argv(
         # The editor's packages are not installed: ComfyUI wants some folder to serve at /.
         "--front-end-root", str(paths.editor_dir),
         *(["--cpu"] if cpu else []),
+        *memory_flags,
         *extra,
     ]  # fmt: skip
 

@@ -1,26 +1,122 @@
-"""Whether this machine has a GPU that torch can use, without importing torch."""
+"""The GPUs of this machine, asked of the driver's own library: no torch, no CUDA context."""
 
+import contextlib
 import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+# Long enough for every string that NVML writes (nvml.h, NVML_DEVICE_UUID_V2_BUFFER_SIZE).
+_TEXT_BYTES = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One NVIDIA card. `capability` is CUDA's, (8, 9) for Ada. `memory_bytes` is all of its memory,
+    of which CUDA shows a program 1 to 2 % less; `used_bytes` is what every program on it holds."""
+
+    name: str
+    uuid: str
+    memory_bytes: int
+    used_bytes: int
+    capability: tuple[int, int]
+
+
+class _Memory(ctypes.Structure):
+    """nvml.h, nvmlMemory_t."""
+
+    _fields_ = (
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    )
+
+
+def load_nvml() -> Any:
+    """The driver's library; raises OSError where there is none."""
+    return ctypes.CDLL("libnvidia-ml.so.1")
 
 
 def has_gpu() -> bool:
-    """True with an NVIDIA GPU (asked of the driver's own library) or an AMD compute device."""
-    return _nvidia_count() > 0 or Path("/dev/kfd").exists()
+    """True with an NVIDIA GPU or an AMD compute device."""
+    with _nvml(load_nvml) as nvml:
+        return bool(nvml and _count(nvml)) or Path("/dev/kfd").exists()
 
 
-def _nvidia_count() -> int:
-    """NVML's nvmlDeviceGetCount; 0 where there is no driver. Makes no CUDA context."""
+def read_gpus(load: Callable[[], Any] = load_nvml) -> tuple[Gpu, ...]:
+    """In the order of the PCI bus. None at all where there is no driver, or where it can't tell of
+    one of them: the others' numbers would then be wrong."""
+    with _nvml(load) as nvml:
+        try:
+            return tuple(_read(nvml, index) for index in range(_count(nvml))) if nvml else ()
+        except _NvmlError:
+            return ()
+
+
+def cuda_first(gpus: Sequence[Gpu], visible: str | None, order: str | None) -> Gpu | None:
+    """The card that a CUDA program sees as its device 0; None when it sees none, or can't be told.
+
+    `visible` and `order` are CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER. CUDA numbers the fastest
+    card first unless told to go by the bus, and which it holds for the fastest only it knows (CUDA
+    programming guide, environment variables): of cards that differ, the weakest is taken then, so
+    that what is chosen for it does for each.
+    """
+    first = "0" if visible is None else visible.partition(",")[0].strip()
+    if first.startswith("GPU-"):
+        return next((gpu for gpu in gpus if gpu.uuid.startswith(first)), None)
+    if not first.isdecimal() or int(first) >= len(gpus):
+        return None
+    if order == "PCI_BUS_ID":
+        return gpus[int(first)]
+    return min(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.capability))
+
+
+class _NvmlError(Exception):
+    """NVML refused a call: a card that fell off the bus, or one that is not ours to see."""
+
+
+@contextlib.contextmanager
+def _nvml(load: Callable[[], Any]) -> Iterator[Any]:
     try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        nvml = load()
     except OSError:
-        return 0
-    if nvml.nvmlInit_v2() != 0:
-        return 0
-    count = ctypes.c_uint(0)
+        nvml = None
+    if nvml is None or nvml.nvmlInit_v2() != 0:
+        yield None
+        return
     try:
-        if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
-            return 0
+        yield nvml
     finally:
         nvml.nvmlShutdown()
-    return count.value
+
+
+def _count(nvml: Any) -> int:
+    count = ctypes.c_uint(0)
+    return count.value if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 else 0
+
+
+def _read(nvml: Any, index: int) -> Gpu:
+    card = ctypes.c_void_p()
+    _call(nvml.nvmlDeviceGetHandleByIndex_v2, ctypes.c_uint(index), ctypes.byref(card))
+    memory, major, minor = _Memory(), ctypes.c_int(0), ctypes.c_int(0)
+    _call(nvml.nvmlDeviceGetMemoryInfo, card, ctypes.byref(memory))
+    _call(nvml.nvmlDeviceGetCudaComputeCapability, card, ctypes.byref(major), ctypes.byref(minor))
+    return Gpu(
+        name=_text(nvml.nvmlDeviceGetName, card),
+        uuid=_text(nvml.nvmlDeviceGetUUID, card),
+        memory_bytes=memory.total,
+        used_bytes=memory.used,
+        capability=(major.value, minor.value),
+    )
+
+
+def _text(function: Any, card: ctypes.c_void_p) -> str:
+    text = ctypes.create_string_buffer(_TEXT_BYTES)
+    _call(function, card, text, ctypes.c_uint(_TEXT_BYTES))
+    return text.value.decode("utf-8", "replace")
+
+
+def _call(function: Any, *arguments: Any) -> None:
+    if function(*arguments) != 0:
+        raise _NvmlError

@@ -286,6 +286,14 @@ def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]
     } | {"PYTHONUNBUFFERED": "1"}
 
 
+def cuda_selection(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """How the machine's cards are shown to a CUDA program; ComfyUI gets the same variables."""
+    return {
+        "visible_devices": environ.get("CUDA_VISIBLE_DEVICES"),
+        "device_order": environ.get("CUDA_DEVICE_ORDER"),
+    }
+
+
 def set_sdk_defaults() -> None:
     """Set what RunPod's SDK reads at import, where the operator has not.
 

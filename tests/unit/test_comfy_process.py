@@ -360,10 +360,11 @@ def test_no_file_stays_open_when_children_end_by_themselves(make: MakeProcess) -
 
 def test_the_operators_flags_come_last() -> None:
     argv = comfy_argv(
-        Path("/py"), Path("/comfy"), 8188, PATHS, cpu=False, extra=["--listen", "0.0.0.0"]
-    )
+        Path("/py"), Path("/comfy"), 8188, PATHS,
+        cpu=False, memory_flags=["--highvram"], extra=["--listen", "0.0.0.0"],
+    )  # fmt: skip
     assert argv[:3] == ["/py", "-u", "/comfy/main.py"]
-    assert argv[-2:] == ["--listen", "0.0.0.0"]
+    assert argv[-3:] == ["--highvram", "--listen", "0.0.0.0"]
     assert "--cpu" not in argv
 
 
