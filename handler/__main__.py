@@ -17,11 +17,12 @@ from handler.comfy_process import ComfyPaths, ComfyProcess, comfy_argv
 from handler.commands import COMMANDS, run_command
 from handler.delivery import AnswerLimits, Deliverer
 from handler.endpoint import Endpoint
-from handler.errors import InternalError, UploadFailed, WorkerError
+from handler.errors import InternalError, WorkerError
+from handler.fitness import fitness_checks, run_checks
 from handler.gpu import has_gpu
-from handler.logs import configure, get_logger
+from handler.logs import configure, get_logger, make_scrubber
 from handler.model_places import FoundModel, Place, find_models, search_places
-from handler.models_lock import check_model, read_models_lock
+from handler.models_lock import read_models_lock
 from handler.orphans import end_forks_with_worker
 from handler.prompt_edit import ModelNames
 from handler.run_dir import open_run_dir
@@ -52,9 +53,10 @@ def main() -> int:
         configure(settings.worker_log_level, secret_values())
         for name, near in unknown_variables().items():
             log.warning("unknown setting", name=name, nearest=near)
-        if settings.is_local and not (arguments.test_input or arguments.rp_serve_api):
+        is_told = bool(arguments.test_input or arguments.rp_serve_api)
+        if settings.is_local and not is_told:
             _check_has_test_input()
-        _run(settings)
+        _run(settings, is_local=settings.is_local or is_told)
     except WorkerError as error:
         log.error("worker ends", code=error.code, message=error.message, details=error.details)
         return 1
@@ -66,25 +68,31 @@ def main() -> int:
     return 0
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, *, is_local: bool) -> None:
     _leave_on_sigterm()
     end_forks_with_worker()
     set_sdk_defaults()
     places = search_places(settings.worker_models_dir)
     models = _find_models(settings, places)
-    with (
-        open_run_dir(settings.worker_run_dir, models, places, settings.comfy_dir) as paths,
-        _supervised(settings, paths, models) as supervisor,
-    ):
+    with contextlib.ExitStack() as stack:
+        paths = stack.enter_context(
+            open_run_dir(settings.worker_run_dir, models, places, settings.comfy_dir)
+        )
+        supervisor = stack.enter_context(_supervised(settings, paths, models))
         # The SDK takes a second to import: ComfyUI boots meanwhile.
-        from handler.serverless import serve
+        from handler.serverless import register_fitness_checks, serve
 
         bucket = Bucket(settings.bucket) if settings.bucket else None
         endpoint = Endpoint(
             _make_runner(settings, paths, supervisor, bucket), settings.image_limits,
-            _check_models(models), settings.worker_save_dir,
+            ModelNames.of(at.model for at in models), settings.worker_save_dir,
         )  # fmt: skip
-        asyncio.run(_wait_for_all(supervisor, bucket))
+        checks = fitness_checks(models, bucket, supervisor)
+        if is_local:
+            asyncio.run(run_checks(checks))
+        else:
+            scrub = make_scrubber(secret_values())
+            register_fitness_checks(checks, close=stack.close, scrub=scrub)
 
         async def stop_jobs() -> None:
             await endpoint.finish(settings.worker_shutdown_grace_s)
@@ -127,20 +135,6 @@ def _supervised(
         supervisor.stop()
 
 
-async def _wait_for_all(supervisor: Supervisor, bucket: Bucket | None) -> None:
-    """Until ComfyUI answers, and the bucket has been tried."""
-    await asyncio.gather(supervisor.ensure_ready(), _try_bucket(bucket))
-
-
-async def _try_bucket(bucket: Bucket | None) -> None:
-    """Only warns: keys that may write need not be allowed to look."""
-    try:
-        if bucket is not None:
-            await bucket.check()
-    except UploadFailed as error:
-        log.warning("bucket check failed", message=error.message, details=error.details)
-
-
 def _make_runner(
     settings: Settings, paths: ComfyPaths, supervisor: Supervisor, bucket: Bucket | None
 ) -> Runner:
@@ -172,14 +166,6 @@ def _find_models(settings: Settings, places: tuple[Place, ...]) -> tuple[FoundMo
         Hub(settings.hf_endpoint, token),
         lambda line: log.info("fetch", line=line),
     )
-
-
-def _check_models(models: tuple[FoundModel, ...]) -> ModelNames:
-    """Milliseconds: sizes, headers, samples. The full check is `make verify-models`."""
-    for at in models:
-        check_model(at.model, at.path)
-        log.info("model found", file=at.model.file, path=at.path, place=at.place)
-    return ModelNames.of(at.model for at in models)
 
 
 def _leave_on_sigterm() -> None:

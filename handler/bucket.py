@@ -238,12 +238,14 @@ class Bucket:
         """
         return await asyncio.to_thread(self._put, data, key, content_type)
 
-    async def check(self) -> None:
-        """Prove that endpoint, keys and bucket fit together. Raises UploadFailed.
+    async def check(self) -> UploadFailed | None:
+        """Raises UploadFailed unless endpoint, keys and bucket fit together.
 
         It does not prove that the keys may write: only a write would, and that leaves an object.
+        Keys that may write need not be allowed to look: a store that knows them and refuses is
+        there, and its refusal is returned.
         """
-        await asyncio.to_thread(self._check)
+        return await asyncio.to_thread(self._check)
 
     def _put(self, data: bytes, key: str, content_type: str) -> str:
         bucket = self._settings.name
@@ -273,11 +275,22 @@ class Bucket:
             )
             return url
 
-    def _check(self) -> None:
-        with _upload_failed(self._settings.name, None):
-            # Not HeadBucket: R2 is reported to refuse it to "Object Read & Write" tokens, which
-            # may list (remotely-save/remotely-save#826); and an answer to HEAD has no error code.
-            self._client.list_objects_v2(Bucket=self._settings.name, MaxKeys=1)
+    def _check(self) -> UploadFailed | None:
+        try:
+            with _upload_failed(self._settings.name, None):
+                # Not HeadBucket: R2 is reported to refuse it to "Object Read & Write" tokens, which
+                # may list (remotely-save/remotely-save#826); and an answer to HEAD has no code.
+                answer = self._client.list_objects_v2(Bucket=self._settings.name, MaxKeys=1)
+            if not {"Name", "KeyCount", "IsTruncated"} & answer.keys():
+                raise _failure(
+                    self._settings.name, None, "NoListing", _status(answer), retryable=False
+                )
+        except UploadFailed as error:
+            # 403 says that somebody may not; these codes, that it is not known who asks.
+            if error.details["http_status"] != 403 or error.details["s3_code"] in _UNKNOWN_KEYS:
+                raise
+            return error
+        return None
 
 
 def _content_md5(data: bytes) -> str:
@@ -285,6 +298,10 @@ def _content_md5(data: bytes) -> str:
 
 
 _KEYS_HINT = "check BUCKET_ACCESS_KEY_ID and BUCKET_SECRET_ACCESS_KEY, and that they belong to this"
+_NOT_S3 = (
+    "the endpoint did not answer as S3 does; check that BUCKET_ENDPOINT_URL is the S3 API and not "
+    "a web page"
+)
 _HINTS = {
     "NoSuchBucket": "check BUCKET_NAME, and that BUCKET_ENDPOINT_URL is the right account's and "
     "does not name the bucket itself",
@@ -297,8 +314,8 @@ _HINTS = {
     "AuthorizationHeaderMalformed": "the store wants its own region: set the bucket's region",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "BadDigest": "the picture changed on its way; try again",
-    "NoETag": "the endpoint did not answer as S3 does; check that BUCKET_ENDPOINT_URL is the S3 "
-    "API and not a web page",
+    "NoETag": _NOT_S3,
+    "NoListing": _NOT_S3,
     "SSLError": "TLS failed: check the host in BUCKET_ENDPOINT_URL (R2's holds the account id) and "
     "this machine's certificates",
     "EndpointConnectionError": "the endpoint can't be reached: check BUCKET_ENDPOINT_URL and the "
@@ -317,6 +334,14 @@ _STATUS_HINTS = {
     "BUCKET_SECRET_ACCESS_KEY, and that they may read and write objects in this bucket",
     404: _HINTS["NoSuchBucket"],
     429: "the store is asked too often; try again later",
+}
+_UNKNOWN_KEYS = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "Unauthorized",
 }
 # Faults of one attempt, though their status speaks of the caller's.
 _PASSING = {

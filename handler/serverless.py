@@ -5,10 +5,11 @@ What is known here of its inside is of runpod 1.12.0 and is held by tests/contra
 
 import asyncio
 import contextlib
+import functools
 import math
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from runpod.serverless.modules.rp_job import get_job, get_stop_signals, handle_j
 from runpod.serverless.modules.rp_logger import RunPodLogger
 from runpod.serverless.modules.worker_state import IS_LOCAL_TEST
 
+from handler.errors import InternalError, WorkerError
+from handler.fitness import Check
 from handler.logs import get_logger
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -63,6 +66,42 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
 
     with contextlib.suppress(asyncio.CancelledError):
         runpod.serverless.start({"handler": handle, "concurrency_modifier": modify_concurrency})
+
+
+class Unfit(Exception):
+    """What RunPod is told of a check that failed: the error's code and message."""
+
+
+def register_fitness_checks(
+    checks: Iterable[Check], *, close: Callable[[], None], scrub: Callable[[str], str]
+) -> None:
+    """Have the SDK run `checks` before its loop, in production only.
+
+    At the first that fails it reports the worker as unhealthy and leaves with os._exit, which
+    unwinds nothing: so `close` is called before. `scrub` takes secrets out of what is reported.
+    """
+    _log_through_ours()
+    for check in checks:
+        runpod.serverless.register_fitness_check(_ending(check, close, scrub))
+
+
+def _ending(check: Check, close: Callable[[], None], scrub: Callable[[str], str]) -> Check:
+    @functools.wraps(check)
+    async def run() -> None:
+        try:
+            await check()
+        except WorkerError as error:
+            log.error("worker ends", code=error.code, message=error.message, details=error.details)
+            reason = f"{error.code}: {error.message}"
+        except Exception as exc:
+            log.exception("worker ends", code=InternalError.code)
+            reason = f"{InternalError.code}: {type(exc).__name__}; the log has the traceback"
+        else:
+            return
+        close()
+        raise Unfit(scrub(reason))
+
+    return run
 
 
 async def _send_update(session: Any, job: Mapping[str, Any], update: dict[str, Any]) -> None:

@@ -160,7 +160,7 @@ def test_several_uploads_at_once_all_arrive(s3: Any, moto_url: str) -> None:
 
 
 def test_check_accepts_a_bucket_that_is_there(s3: Any, moto_url: str) -> None:
-    asyncio.run(Bucket(settings(moto_url)).check())
+    assert asyncio.run(Bucket(settings(moto_url)).check()) is None
 
 
 def test_a_bucket_that_is_not_there_is_named(s3: Any, moto_url: str) -> None:
@@ -362,13 +362,45 @@ def test_a_refusal_that_is_a_web_page_is_known_by_its_status(
     assert "(403): the keys are wrong or may not do this" in error.message
 
 
-def test_check_tells_wrong_keys_from_a_wrong_bucket(script: Script, asks_once: Bucket) -> None:
-    script.answers = [refusal(403, "SignatureDoesNotMatch")]
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (403, "SignatureDoesNotMatch"),
+        (403, "InvalidAccessKeyId"),
+        (403, "RequestTimeTooSkewed"),
+        (401, "Unauthorized"),
+        (404, "NoSuchBucket"),
+        (400, "AuthorizationHeaderMalformed"),
+        (503, "SlowDown"),
+    ],
+)
+def test_check_fails_where_no_picture_could_be_put(
+    script: Script, asks_once: Bucket, status: int, code: str
+) -> None:
+    script.answers = [refusal(status, code, f"key {ACCESS_KEY_ID} is not welcome")]
     with pytest.raises(UploadFailed) as caught:
         asyncio.run(asks_once.check())
     assert_tells_no_secret(caught.value)
-    assert "SignatureDoesNotMatch" in caught.value.message
+    assert code in caught.value.message
     assert caught.value.details["key"] is None
+
+
+@pytest.mark.parametrize("raw", [refusal(403, "AccessDenied"), answer(403)])
+def test_check_takes_keys_that_may_not_look_for_keys_that_may_write(
+    script: Script, asks_once: Bucket, raw: bytes
+) -> None:
+    script.answers = [raw]
+    doubt = asyncio.run(asks_once.check())
+    assert doubt is not None
+    assert_tells_no_secret(doubt)
+    assert doubt.details["http_status"] == 403
+
+
+def test_check_fails_where_a_web_page_or_no_tls_answers(script: Script) -> None:
+    script.answers = [answer(200, b"<html>hello</html>")]
+    for url in (script.url, script.url.replace("http://", "https://"), "http://no-such.invalid"):
+        with pytest.raises(UploadFailed):
+            asyncio.run(Bucket(settings(url), attempts=1).check())
 
 
 def test_an_endpoint_where_nobody_listens_is_named_as_such() -> None:

@@ -16,7 +16,9 @@ import pytest
 
 from tests.fakes.runpod_api import RunPodApi
 
+PROJECT_DIR = Path(__file__).resolve().parents[2]
 ECHO_WORKER = Path(__file__).parent / "children" / "echo_worker.py"
+CHECKED_WORKER = Path(__file__).parent / "children" / "checked_worker.py"
 START_S = 30.0
 TAKE = ("job-take", "job-take-batch")
 
@@ -34,7 +36,9 @@ def api() -> Iterator[RunPodApi]:
 def start(api: RunPodApi, tmp_path: Path) -> Iterator[StartWorker]:
     """Starts a real worker of `api`; whatever it leaves running is killed at the end."""
     with ExitStack() as stack:
-        yield lambda mode="": stack.enter_context(running_worker(api, tmp_path, mode))
+        yield lambda mode="", **more: stack.enter_context(
+            running_worker(api, tmp_path, mode, **more)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,9 @@ def shared_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunPodApi]:
 
 
 @contextmanager
-def running_worker(api: RunPodApi, folder: Path, mode: str = "") -> Iterator[Worker]:
+def running_worker(
+    api: RunPodApi, folder: Path, mode: str = "", program: Path = ECHO_WORKER, **more: str
+) -> Iterator[Worker]:
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -54,12 +60,13 @@ def running_worker(api: RunPodApi, folder: Path, mode: str = "") -> Iterator[Wor
         "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
         "RUNPOD_SKIP_GPU_CHECK": "true",
         **api.env(),
+        **more,
     }
     # The SDK would run a test_input.json of its folder and read ~/.runpod: this folder is empty.
     # Its output goes to a file because the heartbeat process would keep a pipe open.
     with (folder / "log").open("wb") as log:
         worker = subprocess.Popen(
-            [sys.executable, str(ECHO_WORKER)],
+            [sys.executable, str(program)],
             env=env,
             cwd=folder,
             stdout=log,
@@ -295,6 +302,41 @@ def test_an_unhealthy_worker_says_so_and_exits(api: RunPodApi, start: StartWorke
     assert report.query["reason"] == "RuntimeError: no such device"
     assert api.calls(*TAKE) == []
     assert api.status("untouched") == "IN_QUEUE"
+
+
+@pytest.mark.parametrize(
+    ("failing", "reason"),
+    [
+        ("foreseen", "Unfit: upload_failed: could not reach bucket 'b' with [redacted]"),
+        ("unforeseen", "Unfit: internal_error: ValueError; the log has the traceback"),
+    ],
+)
+def test_a_check_of_the_workers_that_fails_is_reported_with_its_code_and_no_secret(
+    api: RunPodApi, start: StartWorker, tmp_path: Path, failing: str, reason: str
+) -> None:
+    api.submit({}, "untouched")
+    worker = start(program=CHECKED_WORKER, FAILING_CHECK=failing, PYTHONPATH=str(PROJECT_DIR))
+    assert worker.wait(START_S) == 1
+    [report] = api.pings
+    assert report.query["status"] == "unhealthy"
+    assert (report.query["check"], report.query["reason"]) == ("second", reason)
+    assert api.status("untouched") == "IN_QUEUE"
+    assert (tmp_path / "closed").exists()
+    assert not (tmp_path / "third").exists()
+    log = (tmp_path / "log").read_text()
+    assert "that-must-not-show" not in log
+    [last] = [line for line in map(json.loads, log.splitlines()) if line["event"] == "worker ends"]
+    assert last["code"] in reason
+
+
+def test_checks_that_pass_let_jobs_through(
+    api: RunPodApi, start: StartWorker, tmp_path: Path
+) -> None:
+    job_id = api.submit({})
+    start(program=CHECKED_WORKER, FAILING_CHECK="", PYTHONPATH=str(PROJECT_DIR))
+    assert api.result(job_id, START_S) == {"output": {"done": True}}
+    assert (tmp_path / "third").exists()
+    assert not (tmp_path / "closed").exists()
 
 
 def test_sigterm_lets_the_running_job_end_and_loses_what_a_held_poll_takes(

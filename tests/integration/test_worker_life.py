@@ -1,5 +1,7 @@
 """How the worker starts and ends: nothing is left behind, and the log says why."""
 
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +14,9 @@ import pytest
 
 from tests.fakes.runpod_api import RunPodApi
 from tests.integration.worker_process import (
+    PROJECT_DIR,
     WorkerProcess,
+    free_port,
     invert_workflow,
     job_input,
     photo,
@@ -100,7 +104,8 @@ def ends_at_boot(tmp_path: Path, **env: str) -> dict[str, object]:
     with RunPodApi() as api, WorkerProcess(tmp_path, api.env() | env) as worker:
         assert worker.child.wait(timeout=60) == 1, worker.tail()
         assert not api.calls("job-take", "job-take-batch")
-        return worker.logs()[-1]
+        [last] = [line for line in worker.logs() if line["event"] == "worker ends"]
+        return last
 
 
 def test_a_comfyui_that_dies_at_boot_ends_the_worker_with_its_last_words(tmp_path: Path) -> None:
@@ -114,6 +119,45 @@ def test_a_missing_model_ends_the_worker_and_names_the_places(tmp_path: Path) ->
     assert last["code"] == "model_missing"
     for name in ("qwen_image_vae.safetensors", "diffusion_models", "text_encoders"):
         assert name in str(last)
+
+
+def test_a_bucket_that_can_not_be_reached_is_reported_and_no_job_is_taken(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    env = {
+        "BUCKET_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "BUCKET_NAME": "pictures",
+        "BUCKET_ACCESS_KEY_ID": "key-id-that-must-not-show",
+        "BUCKET_SECRET_ACCESS_KEY": "secret-that-must-not-show",
+        "WORKER_RUN_DIR": "",
+        "TMPDIR": str(temporary),
+    }
+    with RunPodApi() as api, WorkerProcess(tmp_path, api.env() | env) as worker:
+        job_id = api.submit(job_input(invert_workflow(), photo(1)))
+        comfy = psutil.Process(worker.comfy_pid())
+        assert worker.child.wait(timeout=60) == 1, worker.tail()
+        [report] = api.pings
+        assert report.query["status"] == "unhealthy"
+        assert report.query["check"] == "bucket_reachable"
+        assert "upload_failed: could not reach bucket 'pictures'" in report.query["reason"]
+        assert api.status(job_id) == "IN_QUEUE"
+        wait_until(lambda: is_gone([comfy]), "ComfyUI is gone", 5)
+        assert not list(temporary.glob("qwen-worker-*"))
+        assert "that-must-not-show" not in worker.log_path.read_text()
+
+
+def test_a_model_that_was_cut_off_is_reported(tmp_path: Path) -> None:
+    scale, models = PROJECT_DIR / "build" / "scale-models", tmp_path / "models"
+    shutil.copytree(scale, models, symlinks=True)
+    vae = models / "vae" / "qwen_image_vae.safetensors"
+    os.truncate(vae, vae.stat().st_size - 1)
+    with RunPodApi() as api:
+        env = api.env() | {"WORKER_MODELS_DIR": str(models)}
+        with WorkerProcess(tmp_path, env) as worker:
+            assert worker.child.wait(timeout=60) == 1, worker.tail()
+            [report] = api.pings
+    assert report.query["check"] == "models_present"
+    assert "model_corrupt: " in report.query["reason"]
 
 
 def test_half_a_bucket_ends_the_worker(tmp_path: Path) -> None:
