@@ -7,7 +7,7 @@ PYTHON ?= python3
 PY := PYTHONPATH=. .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run worker test lint types unit contract integration format verify-models fetch-models lock-models image test-image bench lock clean
+.PHONY: help setup run worker smoke test lint types unit contract integration format verify-models fetch-models lock-models image test-image bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -67,6 +67,12 @@ image: ## build the image with Docker; TARGET=worker-baked for the one with the 
 
 test-image: ## build the image and try it: with Docker, or as root on Debian with buildah
 	@$(PYTHON) scripts/test_image.py $(ARGS)
+
+# IMAGE counts when it was given, not by its default above.
+SMOKE_IMAGE := $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
+
+smoke: $(if $(SMOKE_IMAGE),.venv/installed.sha256,setup) ## a real edit on this machine's GPU, checked; IMAGE=name for the image
+	@$(PY) scripts/smoke.py $(if $(SMOKE_IMAGE),--image $(SMOKE_IMAGE)) $(ARGS)
 
 bench: setup ## measure what the worker adds around the GPU; ARGS=NAME for one benchmark
 	@$(PY) -m benchmarks $(ARGS)

@@ -73,23 +73,31 @@ class Engine(Protocol):
 class Docker:
     """A Docker engine on this machine."""
 
-    def __init__(self, build_arguments: Sequence[str], keep: bool) -> None:
+    def __init__(
+        self,
+        build_arguments: Sequence[str],
+        keep: bool,
+        image: str = IMAGE,
+        run_arguments: Sequence[str] = (),
+    ) -> None:
         self._build_arguments, self._keep = build_arguments, keep
+        self._image, self._run_arguments = image, run_arguments
 
     def build(self) -> None:
         say("Building with Docker ...")
         env = {**os.environ, "DOCKER_BUILDKIT": "1"}
-        argv = ["docker", "build", "--target", "worker", "--tag", IMAGE]
+        argv = ["docker", "build", "--target", "worker", "--tag", self._image]
         for argument in self._build_arguments:
             argv += ["--build-arg", argument]
         run([*argv, str(PROJECT_DIR)], "the image could not be built", env=env, shown=True)
 
     def config(self) -> dict[str, Any]:
-        text = output(["docker", "image", "inspect", IMAGE])
+        text = output(["docker", "image", "inspect", self._image])
         return dict(json.loads(text)[0]["Config"])
 
     def layers(self) -> list[Layer]:
-        argv = ["docker", "history", "--no-trunc", "--human=false", "--format", "{{json .}}", IMAGE]
+        argv = ["docker", "history", "--no-trunc", "--human=false", "--format", "{{json .}}"]
+        argv.append(self._image)
         entries = [json.loads(line) for line in output(argv).splitlines()]
         found = [Layer(int(entry["Size"]), entry["CreatedBy"]) for entry in reversed(entries)]
         return [layer for layer in found if layer.size]
@@ -105,6 +113,7 @@ class Docker:
         name = f"qwen-image-test-{os.getpid()}"
         # The host's network, so that the worker reaches the stand-in on loopback.
         command = ["docker", "run", "--detach", "--name", name, "--network", "host"]
+        command += self._run_arguments
         for mount in mounts:
             mode = "rw" if mount.writable else "ro"
             command += ["--volume", f"{mount.source}:{mount.target}:{mode}"]
@@ -112,7 +121,7 @@ class Docker:
             command += ["--env", f"{key}={value}"]
         command += ["--user", user] if user else []
         try:
-            run([*command, IMAGE, *argv], "the container could not be started")
+            run([*command, self._image, *argv], "the container could not be started")
             yield DockerContainer(name)
         finally:
             subprocess.run(["docker", "rm", "--force", name], capture_output=True)
@@ -120,7 +129,7 @@ class Docker:
     def close(self) -> None:
         shutil.rmtree(WORK_DIR / "volume", ignore_errors=True)
         if not self._keep:
-            subprocess.run(["docker", "image", "rm", IMAGE], capture_output=True)
+            subprocess.run(["docker", "image", "rm", self._image], capture_output=True)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Starts `python -m handler` on a test input, shows its progress, and tells where 
 """
 
 import argparse
-import base64
 import json
 import os
 import subprocess
@@ -14,11 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from edit_job import EXAMPLES, PROJECT_DIR, make_job, progress, worker_environment
+
 from handler.errors import WorkerError
 from handler.local_weights import LocalWeights, choose_weights
-
-PROJECT_DIR = Path(__file__).resolve().parent.parent
-_EXAMPLES = PROJECT_DIR / "examples"
 
 
 def main() -> int:
@@ -37,25 +35,12 @@ def main() -> int:
     else:
         print(f"Weights: {weights.reason}.")
     job_id = time.strftime("edit-%Y%m%d-%H%M%S")
-    job = _make_job(job_id, arguments)
+    job = make_job(job_id, arguments.photo, arguments.prompt, arguments.seed)
     started = time.monotonic()
     if not _run_worker(job, weights, arguments.out):
         return 1
     _report(arguments.out / job_id, weights, time.monotonic() - started)
     return 0
-
-
-def _make_job(job_id: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    workflow = json.loads((_EXAMPLES / "qwen_image_edit_2509.json").read_text())
-    if arguments.prompt is not None:
-        workflow["111"]["inputs"]["prompt"] = arguments.prompt
-    if arguments.seed is not None:
-        workflow["3"]["inputs"]["seed"] = arguments.seed
-    name = workflow["78"]["inputs"]["image"]
-    picture = base64.b64encode(arguments.photo.read_bytes()).decode()
-    job_input = {"workflow": workflow, "images": [{"name": name, "image": picture}]}
-    # A picture inline, whatever bucket the environment names: it is to be written to a file.
-    return {"id": job_id, "input": job_input | {"output": {"delivery": "base64"}}}
 
 
 def _run_worker(job: dict[str, Any], weights: LocalWeights, out: Path) -> bool:
@@ -66,7 +51,7 @@ def _run_worker(job: dict[str, Any], weights: LocalWeights, out: Path) -> bool:
         worker = subprocess.Popen(
             [sys.executable, "-m", "handler"],
             cwd=folder,
-            env=_environment(weights, out),
+            env=worker_environment(weights.environment) | {"WORKER_SAVE_DIR": str(out.absolute())},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -74,7 +59,7 @@ def _run_worker(job: dict[str, Any], weights: LocalWeights, out: Path) -> bool:
         started = time.monotonic()
         try:
             for line in worker.stdout:
-                if text := _progress(line):
+                if text := progress(line):
                     print(f"{time.monotonic() - started:6.1f} s  {text}", flush=True)
         finally:
             worker.terminate()
@@ -84,41 +69,6 @@ def _run_worker(job: dict[str, Any], weights: LocalWeights, out: Path) -> bool:
     if exit_code != 0:
         print(f"run_edit: the worker ended with exit code {exit_code}", file=sys.stderr)
     return exit_code == 0
-
-
-def _environment(weights: LocalWeights, out: Path) -> dict[str, str]:
-    environment = weights.environment | {
-        "PYTHONPATH": str(PROJECT_DIR),
-        "WORKER_SAVE_DIR": str(out.absolute()),
-        "WORKER_LOG_LEVEL": "DEBUG",
-    }
-    # With it the SDK would go and take jobs.
-    environment.pop("RUNPOD_WEBHOOK_GET_JOB", None)
-    return environment
-
-
-def _progress(line: str) -> str | None:
-    """What a user wants to see of a line of the worker's log; None for the rest."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return line.strip()
-    match entry["event"]:
-        case "comfyui started":
-            return "ComfyUI is starting"
-        case "comfyui ready":
-            return "ComfyUI is ready"
-        case "node begins":
-            return f"{entry['class_type']}"
-        case "progress":
-            return f"{entry['class_type']}: step {entry['step']} of {entry['steps']}"
-        case "job failed" | "worker ends":
-            tail = "\n".join(entry["details"].get("log_tail", []))
-            return f"{entry['code']}: {entry['message']}\n{tail}".strip()
-        case _ if entry["level"] in {"warning", "error"}:
-            return line.strip()
-        case _:
-            return None
 
 
 def _report(folder: Path, weights: LocalWeights, seconds: float) -> None:
@@ -145,7 +95,7 @@ def _shown(path: Path) -> Path:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photo", type=Path, default=_EXAMPLES / "portrait.jpg")
+    parser.add_argument("--photo", type=Path, default=EXAMPLES / "portrait.jpg")
     parser.add_argument("--prompt", help="default: the example workflow's")
     parser.add_argument("--seed", type=int, help="default: the example workflow's")
     parser.add_argument("--out", type=Path, default=PROJECT_DIR / "out", help="default: out/")
