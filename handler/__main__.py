@@ -20,6 +20,8 @@ from handler.endpoint import Endpoint
 from handler.errors import InternalError, WorkerError
 from handler.fitness import fitness_checks, run_checks
 from handler.gpu import has_gpu
+from handler.https_source import HttpsSource
+from handler.image_fetch import ImageFetcher
 from handler.logs import configure, get_logger, make_scrubber
 from handler.model_places import FoundModel, Place, find_models, search_places
 from handler.models_lock import read_models_lock
@@ -143,6 +145,12 @@ def _make_runner(
         supervisor,
         partial(ComfyClient, settings.comfy_port),
         paths,
+        ImageFetcher(
+            bucket,
+            HttpsSource(),
+            settings.image_limits,
+            timeout_s=settings.worker_fetch_timeout_s,
+        ),
         Deliverer(bucket, limits),
         job_timeout_s=settings.worker_job_timeout_s,
         interrupt_grace_s=settings.comfy_interrupt_grace_s,

@@ -1,4 +1,4 @@
-"""Objects in an S3 bucket: their keys, their upload, and the addresses callers get.
+"""Objects in an S3 bucket: their keys, their upload and download, and the addresses callers get.
 
 The only module that touches S3. Which pictures go to the bucket, and when, is decided elsewhere.
 """
@@ -7,17 +7,22 @@ import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from string import Formatter
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from handler.errors import InvalidSettings, UploadFailed
-
-if TYPE_CHECKING:
-    from botocore.exceptions import BotoCoreError, ClientError
+from handler.bucket_faults import UNKNOWN_KEYS, StoreFault, status_of
+from handler.errors import (
+    ImageUnreachable,
+    InvalidImage,
+    InvalidSettings,
+    UploadFailed,
+    WorkerError,
+)
 
 # R2 documents 1024 bytes for a key and 604800 s (7 days) for a presigned URL. boto3 signs longer
 # ones without complaint, and they fail only when somebody opens them.
@@ -27,7 +32,13 @@ MAX_URL_EXPIRES_S = 604_800
 DEFAULT_KEY_TEMPLATE = "{request_id}/{name}.{ext}"
 KEY_FIELDS = ("job_id", "request_id", "name", "ext")
 
+DEFAULT_INPUT_PREFIX = "inputs/"
+# Folders, since "inputs" alone would open "inputs-of-others/" too; or "/", any key.
+INPUT_PREFIX = r"^(/|([A-Za-z0-9_-][A-Za-z0-9_.-]*/)+)$"
+
 _TEMPLATE_LITERAL = re.compile(r"[A-Za-z0-9_./-]*")
+_CHUNK_BYTES = 256 * 1024
+
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,255}")
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
@@ -124,6 +135,7 @@ class BucketSettings:
     # R2's only region. With another one and no signature version boto3 presigns with SigV2.
     region: str = "auto"
     key_template: str = DEFAULT_KEY_TEMPLATE
+    input_prefix: str = DEFAULT_INPUT_PREFIX
     public_url: str | None = None
     url_expires_s: int = MAX_URL_EXPIRES_S
 
@@ -152,6 +164,8 @@ class BucketSettings:
     def _other_faults(self) -> Iterator[str]:
         if not _PRINTABLE.fullmatch(self.region):
             yield f"{self.region!r} is no region"
+        if not re.fullmatch(INPUT_PREFIX, self.input_prefix):
+            yield f"{self.input_prefix!r} is no input prefix: it must be folders, or '/'"
         if not 1 <= self.url_expires_s <= MAX_URL_EXPIRES_S:
             yield f"a URL can be valid for 1 to {MAX_URL_EXPIRES_S} seconds"
         try:
@@ -175,7 +189,7 @@ def _url_fault(url: str) -> str | None:
 
 
 class Bucket:
-    """Stores objects, and gives back the URL that opens them.
+    """Stores objects, and gives back the URL that opens them; reads those under the input prefix.
 
     Safe to use from several tasks at once. Uploads go on in threads, and a thread can't be stopped:
     a cancelled `put` returns to its caller at once while its upload still ends by itself, well or
@@ -238,6 +252,23 @@ class Bucket:
         """
         return await asyncio.to_thread(self._put, data, key, content_type)
 
+    async def get(self, key: str, *, limit_bytes: int) -> bytes:
+        """The bytes of an object. A cancelled `get` stops at the next chunk.
+
+        Raises InvalidImage for a key outside the input prefix, of nothing, or of more bytes than
+        the limit; ImageUnreachable when the store is at fault or refuses the worker.
+        """
+        if not key.startswith(self._settings.input_prefix.lstrip("/")):
+            raise InvalidImage(
+                f"bucket:{key} is not under {self._settings.input_prefix!r}, which is all that "
+                "jobs may read (WORKER_BUCKET_INPUT_PREFIX)"
+            )
+        given_up = threading.Event()
+        try:
+            return await asyncio.to_thread(self._get, key, limit_bytes, given_up)
+        finally:
+            given_up.set()
+
     async def check(self) -> UploadFailed | None:
         """Raises UploadFailed unless endpoint, keys and bucket fit together.
 
@@ -249,7 +280,8 @@ class Bucket:
 
     def _put(self, data: bytes, key: str, content_type: str) -> str:
         bucket = self._settings.name
-        with _upload_failed(bucket, key):
+        fail = partial(_upload_failure, bucket, key)
+        with _translated(fail):
             # One request, never multipart: a picture is far below the 5 GiB of a single upload, it
             # appears whole or not at all, and no unfinished parts stay behind.
             answer = self._client.put_object(
@@ -264,7 +296,7 @@ class Bucket:
             if not answer.get("ETag"):
                 # A web page at the endpoint answers 200 too, and http.client takes an answer cut
                 # off among its headers for a whole one.
-                raise _failure(bucket, key, "NoETag", _status(answer), retryable=True)
+                raise fail(StoreFault("NoETag", status_of(answer), is_passing=True))
             if self._settings.public_url is not None:
                 # "=" is the escape of `object_key`, and legal in a path.
                 return f"{self._settings.public_url.rstrip('/')}/{quote(key, safe='/~=')}"
@@ -275,19 +307,35 @@ class Bucket:
             )
             return url
 
+    def _get(self, key: str, limit_bytes: int, given_up: threading.Event) -> bytes:
+        bucket = self._settings.name
+        data = bytearray()
+        with _translated(partial(_download_failure, bucket, key)):
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+            with closing(answer["Body"]) as body:
+                size = answer.get("ContentLength") or 0
+                while size <= limit_bytes and not given_up.is_set():
+                    chunk = body.read(_CHUNK_BYTES)
+                    if not chunk:
+                        return bytes(data)
+                    data += chunk
+                    size = max(size, len(data))
+        raise InvalidImage(
+            f"bucket:{key} is over the limit of {limit_bytes} bytes", limit_bytes=limit_bytes
+        )
+
     def _check(self) -> UploadFailed | None:
+        fail = partial(_upload_failure, self._settings.name, None)
         try:
-            with _upload_failed(self._settings.name, None):
+            with _translated(fail):
                 # Not HeadBucket: R2 is reported to refuse it to "Object Read & Write" tokens, which
                 # may list (remotely-save/remotely-save#826); and an answer to HEAD has no code.
                 answer = self._client.list_objects_v2(Bucket=self._settings.name, MaxKeys=1)
             if not {"Name", "KeyCount", "IsTruncated"} & answer.keys():
-                raise _failure(
-                    self._settings.name, None, "NoListing", _status(answer), retryable=False
-                )
+                raise fail(StoreFault("NoListing", status_of(answer), is_passing=False))
         except UploadFailed as error:
             # 403 says that somebody may not; these codes, that it is not known who asks.
-            if error.details["http_status"] != 403 or error.details["s3_code"] in _UNKNOWN_KEYS:
+            if error.details["http_status"] != 403 or error.details["s3_code"] in UNKNOWN_KEYS:
                 raise
             return error
         return None
@@ -297,110 +345,44 @@ def _content_md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode("ascii")
 
 
-_KEYS_HINT = "check BUCKET_ACCESS_KEY_ID and BUCKET_SECRET_ACCESS_KEY, and that they belong to this"
-_NOT_S3 = (
-    "the endpoint did not answer as S3 does; check that BUCKET_ENDPOINT_URL is the S3 API and not "
-    "a web page"
-)
-_HINTS = {
-    "NoSuchBucket": "check BUCKET_NAME, and that BUCKET_ENDPOINT_URL is the right account's and "
-    "does not name the bucket itself",
-    "AccessDenied": "the keys are known but may not do this: give them object read and write for "
-    "this bucket",
-    "Unauthorized": f"{_KEYS_HINT} endpoint",
-    "InvalidAccessKeyId": f"{_KEYS_HINT} endpoint",
-    "SignatureDoesNotMatch": "check that BUCKET_SECRET_ACCESS_KEY is whole and is the one of "
-    "BUCKET_ACCESS_KEY_ID",
-    "AuthorizationHeaderMalformed": "the store wants its own region: set the bucket's region",
-    "RequestTimeTooSkewed": "this machine's clock is wrong",
-    "BadDigest": "the picture changed on its way; try again",
-    "NoETag": _NOT_S3,
-    "NoListing": _NOT_S3,
-    "SSLError": "TLS failed: check the host in BUCKET_ENDPOINT_URL (R2's holds the account id) and "
-    "this machine's certificates",
-    "EndpointConnectionError": "the endpoint can't be reached: check BUCKET_ENDPOINT_URL and the "
-    "network",
-    "ConnectTimeoutError": "the endpoint can't be reached: check BUCKET_ENDPOINT_URL and the "
-    "network",
-    "ProxyConnectionError": "the proxy can't be reached: check the proxy variables",
-    "ReadTimeoutError": "the store took too long to answer; try again",
-    "ConnectionClosedError": "the connection broke off; try again",
-    "ResponseStreamingError": "the connection broke off; try again",
-}
-_STATUS_HINTS = {
-    # For stores and proxies that answer with no code or with one of their own.
-    401: _HINTS["Unauthorized"],
-    403: "the keys are wrong or may not do this: check BUCKET_ACCESS_KEY_ID and "
-    "BUCKET_SECRET_ACCESS_KEY, and that they may read and write objects in this bucket",
-    404: _HINTS["NoSuchBucket"],
-    429: "the store is asked too often; try again later",
-}
-_UNKNOWN_KEYS = {
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-    "Unauthorized",
-}
-# Faults of one attempt, though their status speaks of the caller's.
-_PASSING = {
-    "BadDigest",
-    "IncompleteBody",
-    "RequestTimeout",
-    "SlowDown",
-    "XAmzContentSHA256Mismatch",
-}
-_PASSING_STATUS = {408, 409, 425, 429}
-
-
 @contextmanager
-def _upload_failed(bucket: str, key: str | None) -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError
+def _translated(failure: Callable[[StoreFault], WorkerError]) -> Iterator[None]:
+    """botocore's errors as ours."""
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
     try:
         yield
     except ClientError as exc:
-        raise _refusal(bucket, key, exc) from exc
+        raise failure(StoreFault.of_refusal(exc.response)) from exc
     except BotoCoreError as exc:
-        raise _breakdown(bucket, key, exc) from exc
+        # The rest of the family is raised before anything is sent, and is raised again next time.
+        passing = isinstance(exc, ConnectionError | HTTPClientError)
+        raise failure(StoreFault(type(exc).__name__, None, passing)) from exc
 
 
-def _refusal(bucket: str, key: str | None, exc: "ClientError") -> UploadFailed:
-    status = _status(exc.response)
-    code = str(exc.response.get("Error", {}).get("Code") or status)
-    passing = code in _PASSING or status is None or status >= 500 or status in _PASSING_STATUS
-    return _failure(bucket, key, code, status, retryable=passing)
-
-
-def _breakdown(bucket: str, key: str | None, exc: "BotoCoreError") -> UploadFailed:
-    from botocore.exceptions import ConnectionError, HTTPClientError
-
-    # The rest of the family is raised before anything is sent, and is raised again next time.
-    passing = isinstance(exc, ConnectionError | HTTPClientError)
-    return _failure(bucket, key, type(exc).__name__, None, retryable=passing)
-
-
-def _status(answer: dict[str, dict[str, int]]) -> int | None:
-    return answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-
-
-def _failure(
-    bucket: str, key: str | None, code: str, status: int | None, *, retryable: bool
-) -> UploadFailed:
-    """Made of our own words only: a store's own message may quote the access key id."""
+def _upload_failure(bucket: str, key: str | None, fault: StoreFault) -> UploadFailed:
     what = f"could not store {key!r} in" if key is not None else "could not reach"
-    said = code if status is None or code == str(status) else f"{code}, HTTP {status}"
-    hint = _HINTS.get(code) or _STATUS_HINTS.get(status or 0)
-    if hint is None:
-        hint = "the store is at fault; try again" if retryable else "see the store's list of errors"
     error = UploadFailed(
-        f"{what} bucket {bucket!r} ({said}): {hint}",
+        f"{what} bucket {bucket!r} {fault}",
         bucket=bucket,
         key=key,
-        s3_code=code,
-        http_status=status,
+        s3_code=fault.code,
+        http_status=fault.status,
     )
     # The class says what is usual; wrong keys stay wrong however often the job is repeated.
-    error.retryable = retryable  # type: ignore[misc]
+    error.retryable = fault.is_passing  # type: ignore[misc]
+    return error
+
+
+def _download_failure(bucket: str, key: str, fault: StoreFault) -> InvalidImage | ImageUnreachable:
+    details = {"bucket": bucket, "key": key, "s3_code": fault.code, "http_status": fault.status}
+    if fault.code in {"NoSuchKey", "404"}:
+        return InvalidImage(f"bucket:{key} does not exist", **details)
+    if fault.code == "AccessDenied":
+        # S3 says so of an object that is not there, too, to keys that may not list the bucket.
+        return InvalidImage(
+            f"bucket:{key} does not exist, or this worker's keys may not read it", **details
+        )
+    error = ImageUnreachable(f"could not read bucket:{key} {fault}", **details)
+    error.retryable = fault.is_passing  # type: ignore[misc]
     return error

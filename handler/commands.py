@@ -8,14 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from handler.addresses import RemoteImage
 from handler.comfy_client import ComfyClient
 from handler.editor_graph import convert_editor_graph
 from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
+from handler.images import InputImage
 from handler.job import Job, parse_job
 from handler.models_lock import read_models_lock
-from handler.prompt_edit import ModelNames
+from handler.prompt_edit import ModelNames, compile_edit
 from handler.settings import Settings, read_settings
-from handler.workflow import EditorGraph
+from handler.workflow import EditorGraph, Workflow
 
 COMMANDS = ("compile", "convert", "validate")
 
@@ -56,18 +58,33 @@ def _compile(options: argparse.Namespace, settings: Settings) -> None:
     job = _read_job(options.job, settings)
     if isinstance(job.workflow, EditorGraph):
         raise InvalidInput("the job holds a graph of the editor; see python -m handler convert")
-    _print_json(job.workflow.nodes)
+    if isinstance(job.workflow, Workflow):
+        _print_json(job.workflow.nodes)
+        return
+    pictures = [image for image in job.images if isinstance(image, InputImage)]
+    if len(pictures) < len(job.images):
+        raise InvalidInput(
+            "what a prompt becomes depends on its pictures' sizes, and no address is opened here: "
+            "put the pictures themselves into the job"
+        )
+    _print_json(compile_edit(job.workflow, pictures))
 
 
 def _validate(options: argparse.Namespace, settings: Settings) -> None:
     job = _read_job(options.job, settings)
-    if isinstance(job.workflow, EditorGraph):
-        print(
-            "The job is good so far. Its workflow is a graph of the editor, which only ComfyUI's "
-            "node definitions can check: python -m handler convert"
-        )
-    else:
-        print(f"The job is good: {len(job.workflow.nodes)} nodes, {len(job.images)} pictures.")
+    match job.workflow:
+        case EditorGraph():
+            print(
+                "The job is good so far. Its workflow is a graph of the editor, which only "
+                "ComfyUI's node definitions can check: python -m handler convert"
+            )
+        case Workflow(nodes):
+            print(f"The job is good: {len(nodes)} nodes, {len(job.images)} pictures.")
+        case _:
+            print(f"The job is good: a prompt, {len(job.images)} pictures.")
+    addresses = [str(image.address) for image in job.images if isinstance(image, RemoteImage)]
+    if addresses:
+        print(f"Not opened here, only when the job runs: {', '.join(addresses)}")
 
 
 def _convert(options: argparse.Namespace, settings: Settings) -> None:

@@ -20,6 +20,7 @@
     │  ├─ ComfyExited          comfy_exited
     │  ├─ ComfyProtocol        comfy_protocol
     │  └─ PromptLost           prompt_lost
+    ├─ ImageUnreachable      image_unreachable
     ├─ UploadFailed          upload_failed
     ├─ InternalError         internal_error
     └─ BootError             before any job: one log line, exit code 1
@@ -143,6 +144,12 @@ class ComfyProtocol(BackendError):
 class PromptLost(BackendError):
     code = "prompt_lost"
     summary = "ComfyUI no longer knows the prompt"
+
+
+class ImageUnreachable(WorkerError):
+    code = "image_unreachable"
+    summary = "the address of a picture does not answer, or fails"
+    retryable = True
 
 
 class UploadFailed(WorkerError):

@@ -1,4 +1,5 @@
-"""Pictures that a caller sends: base64 text to checked bytes. Pure; nothing touches the disk."""
+"""Pictures that a caller sends: base64 text or bytes to checked bytes. Pure; nothing touches the
+disk."""
 
 import base64
 import binascii
@@ -7,6 +8,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -80,11 +82,18 @@ def decode_image(name: str, text: str, where: str, limits: ImageLimits) -> Input
 
     `where` names the entry for the message. Raises InvalidImage.
     """
+    data = _decode_base64(text, limits, partial(_fault, name, where))
+    return check_image(name, data, where, limits)
 
-    def fault(reason: str, **details: Any) -> InvalidImage:
-        return InvalidImage(f"{where} ({name!r}): {reason}", where=where, name=name, **details)
 
-    data = _decode_base64(text, limits, fault)
+def check_image(name: str, data: bytes, where: str, limits: ImageLimits) -> InputImage:
+    """Decode the picture whole. Raises InvalidImage."""
+    fault = partial(_fault, name, where)
+    if len(data) > limits.data_bytes:
+        raise fault(
+            f"{len(data)} bytes is over the limit of {limits.data_bytes} bytes",
+            limit_bytes=limits.data_bytes,
+        )
     kind, extension = _format_of(data, fault)
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as picture:
@@ -113,14 +122,16 @@ def decode_image(name: str, text: str, where: str, limits: ImageLimits) -> Input
     return InputImage(name, data, extension, width, height)
 
 
+def _fault(name: str, where: str, reason: str, **details: Any) -> InvalidImage:
+    return InvalidImage(f"{where} ({name!r}): {reason}", where=where, name=name, **details)
+
+
 def _decode_base64(text: str, limits: ImageLimits, fault: Any) -> bytes:
     if text.startswith("data:"):
         header = _DATA_URI.match(text[:200])
         if header is None or ";base64" not in header.group(2):
             raise fault("the data URI is not base64: send data:image/png;base64,...")
         text = text[header.end() :]
-    elif text[:8].lower().startswith(("http://", "https://")):
-        raise fault("is an address; send the picture itself as base64 or as a data URI")
     if "\n" in text or "\r" in text:
         text = text.translate(_LINE_BREAKS)
     if len(text) // 4 * 3 > limits.data_bytes + 2:
@@ -129,15 +140,9 @@ def _decode_base64(text: str, limits: ImageLimits, fault: Any) -> bytes:
             limit_bytes=limits.data_bytes,
         )
     try:
-        data = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as exc:
         raise fault(f"is not base64: {exc}") from exc
-    if len(data) > limits.data_bytes:
-        raise fault(
-            f"{len(data)} bytes is over the limit of {limits.data_bytes} bytes",
-            limit_bytes=limits.data_bytes,
-        )
-    return data
 
 
 def _format_of(data: bytes, fault: Any) -> tuple[str, str]:

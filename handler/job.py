@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from handler.addresses import AddressFault, RemoteImage, parse_address
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.images import ImageLimits, InputImage, decode_image
 from handler.prompt_edit import (
     PROMPT_KEYS,
     ModelNames,
     PromptEdit,
-    compile_edit,
+    check_image_count,
     parse_prompt_edit,
 )
 from handler.reencode import Encoding, ImageFormat
@@ -42,13 +43,14 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that is ready to run. `encoding` None keeps the pictures as they were saved;
-    `timeout_s` is the caller's wish, not yet bounded."""
+    """A checked job. Pictures at an address are not yet fetched, and a PromptEdit is compiled by
+    their sizes. `encoding` None keeps the pictures as they were saved; `timeout_s` is the caller's
+    wish, not yet bounded."""
 
     job_id: str
     request_id: str
-    workflow: Workflow | EditorGraph
-    images: tuple[InputImage, ...]
+    workflow: Workflow | EditorGraph | PromptEdit
+    images: tuple[InputImage | RemoteImage, ...]
     delivery: Delivery
     encoding: Encoding | None
     timeout_s: float | None
@@ -84,22 +86,24 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     request_id = _parse_request_id(job_input.get("request_id"))
     delivery, encoding = _parse_output(job_input.get("output"))
     timeout_s = _parse_timeout(job_input.get("timeout_s"))
-    task = _parse_task(job_input)
+    workflow = _parse_workflow(job_input, models)
     images = _parse_images(job_input.get("images"), limits)
-    if isinstance(task, PromptEdit):
-        task = Workflow(compile_edit(task, images, models))
-    if isinstance(task, Workflow):
-        check_pictures_sent(task, images)
-    return Job(job_id, request_id or job_id, task, images, delivery, encoding, timeout_s)
+    if isinstance(workflow, PromptEdit):
+        check_image_count(len(images))
+    if isinstance(workflow, Workflow):
+        check_pictures_sent(workflow, images)
+    return Job(job_id, request_id or job_id, workflow, images, delivery, encoding, timeout_s)
 
 
-def _parse_task(job_input: Mapping[str, Any]) -> Workflow | EditorGraph | PromptEdit:
+def _parse_workflow(
+    job_input: Mapping[str, Any], models: ModelNames
+) -> Workflow | EditorGraph | PromptEdit:
     """The caller's workflow, or what prompt mode has to compile one from."""
     prompt_keys = [key for key in PROMPT_KEYS if job_input.get(key) is not None]
     if job_input.get("workflow") is None:
         if "prompt" not in prompt_keys:
             raise InvalidInput("Missing 'workflow' parameter")
-        return parse_prompt_edit(job_input)
+        return parse_prompt_edit(job_input, models)
     if prompt_keys:
         raise InvalidInput(
             f"input has a workflow and also {', '.join(prompt_keys)}, which count only without it; "
@@ -163,7 +167,7 @@ def _parse_timeout(value: Any) -> float | None:
     return float(value)
 
 
-def _parse_images(value: Any, limits: ImageLimits) -> tuple[InputImage, ...]:
+def _parse_images(value: Any, limits: ImageLimits) -> tuple[InputImage | RemoteImage, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -171,15 +175,27 @@ def _parse_images(value: Any, limits: ImageLimits) -> tuple[InputImage, ...]:
     if len(value) > limits.count:
         raise InvalidInput(f"input.images has {len(value)} entries; the limit is {limits.count}")
     names: dict[str, int] = {}
-    images = []
+    images: list[InputImage | RemoteImage] = []
     for index, entry in enumerate(value):
         where = f"input.images[{index}]"
         name, text = _parse_image_entry(entry, where)
         if name in names:
             raise InvalidImage(f"{where} has the name of input.images[{names[name]}]: {name!r}")
         names[name] = index
-        images.append(decode_image(name, text, where, limits))
+        images.append(_parse_image(name, text, where, limits))
     return tuple(images)
+
+
+def _parse_image(name: str, text: str, where: str, limits: ImageLimits) -> InputImage | RemoteImage:
+    try:
+        address = parse_address(text)
+    except AddressFault as exc:
+        raise InvalidImage(
+            f"{where} ({name!r}): the address {exc}", where=where, name=name
+        ) from exc
+    if address is None:
+        return decode_image(name, text, where, limits)
+    return RemoteImage(name, where, address)
 
 
 def _parse_image_entry(entry: Any, where: str) -> tuple[str, str]:
@@ -194,11 +210,13 @@ def _parse_image_entry(entry: Any, where: str) -> tuple[str, str]:
     if len(name.encode()) > _NAME_BYTES:
         raise InvalidImage(f"{where}: the name is longer than {_NAME_BYTES} bytes")
     if not isinstance(text, str) or not text:
-        raise InvalidImage(f"{where} ({name!r}) has no picture in `image`: send base64 text")
+        raise InvalidImage(
+            f"{where} ({name!r}) has no picture in `image`: send base64 text or an address"
+        )
     return name, text
 
 
-def check_pictures_sent(workflow: Workflow, images: Iterable[InputImage]) -> None:
+def check_pictures_sent(workflow: Workflow, images: Iterable[InputImage | RemoteImage]) -> None:
     """Raises MissingImage for the first picture that the workflow loads and `images` lack."""
     sent = [image.name for image in images]
     for picture in workflow.loaded_pictures:

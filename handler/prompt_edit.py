@@ -57,8 +57,10 @@ class ModelNames:
 
 @dataclass(frozen=True, slots=True)
 class PromptEdit:
-    """What a caller asks for in prompt mode. `ratio` None is the first picture's own."""
+    """What a caller asks for in prompt mode, and the models it runs on. `ratio` None is the first
+    picture's own."""
 
+    models: ModelNames
     prompt: str
     negative_prompt: str
     ratio: str | None
@@ -68,7 +70,7 @@ class PromptEdit:
     lora_strength: float
 
 
-def parse_prompt_edit(job_input: Mapping[str, Any]) -> PromptEdit:
+def parse_prompt_edit(job_input: Mapping[str, Any], models: ModelNames) -> PromptEdit:
     """Fill in the defaults: 4 steps at cfg 1 with the Lightning LoRA, 20 at 2.5 without it, and a
     random seed. Raises InvalidInput."""
     lora_strength = _number(job_input, "lora_strength", 1.0, 0, 4)
@@ -84,6 +86,7 @@ def parse_prompt_edit(job_input: Mapping[str, Any]) -> PromptEdit:
     if ratio is not None and ratio not in list(_SIZES):
         raise InvalidInput(f"input.ratio must be one of {', '.join(_SIZES)}, not {ratio!r}")
     return PromptEdit(
+        models=models,
         prompt=_text(job_input, "prompt", required=True),
         negative_prompt=negative_prompt,
         ratio=ratio,
@@ -94,16 +97,18 @@ def parse_prompt_edit(job_input: Mapping[str, Any]) -> PromptEdit:
     )
 
 
-def compile_edit(
-    edit: PromptEdit, images: Sequence[InputImage], names: ModelNames
-) -> dict[str, dict[str, Any]]:
-    """The workflow in API format; node ids are the official template's where it has the node.
-    Raises InvalidInput."""
-    if not 1 <= len(images) <= _MOST_IMAGES:
+def check_image_count(count: int) -> None:
+    """Raises InvalidInput."""
+    if not 1 <= count <= _MOST_IMAGES:
         raise InvalidInput(
-            f"input.prompt needs 1 to {_MOST_IMAGES} pictures in input.images; there are "
-            f"{len(images)}"
+            f"input.prompt needs 1 to {_MOST_IMAGES} pictures in input.images; there are {count}"
         )
+
+
+def compile_edit(edit: PromptEdit, images: Sequence[InputImage]) -> dict[str, dict[str, Any]]:
+    """The workflow in API format; node ids are the official template's where it has the node.
+    `images` are as many as `check_image_count` allows."""
+    names = edit.models
     width, height = _SIZES[edit.ratio] if edit.ratio else _own_size(images[0])
     nodes = {
         "37": _node("UNETLoader", unet_name=names.unet, weight_dtype="default"),

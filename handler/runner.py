@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,13 @@ from handler.delivery import Deliverer
 from handler.editor_graph import convert_editor_graph
 from handler.errors import ComfyProtocol, JobTimeout
 from handler.history import Execution, read_execution
+from handler.image_fetch import ImageFetcher
+from handler.images import InputImage
 from handler.job import Job, check_pictures_sent
 from handler.job_folder import JobFolder, OutputImage, open_job_folder
 from handler.logs import get_logger
 from handler.progress import Reporter
+from handler.prompt_edit import PromptEdit, compile_edit
 from handler.prompt_run import PromptRun
 from handler.reencode import reencode
 from handler.supervisor import Supervisor
@@ -71,6 +74,7 @@ class Runner:
         supervisor: Supervisor,
         connect: Callable[[], ComfyClient],
         paths: ComfyPaths,
+        fetcher: ImageFetcher,
         deliverer: Deliverer,
         *,
         job_timeout_s: float,
@@ -79,6 +83,7 @@ class Runner:
         self._supervisor = supervisor
         self._connect = connect
         self._paths = paths
+        self._fetcher = fetcher
         self._deliverer = deliverer
         self._job_timeout_s = job_timeout_s
         self._interrupt_grace_s = interrupt_grace_s
@@ -102,13 +107,14 @@ class Runner:
 
     async def _run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
         self._deliverer.check(job)
+        pictures = await self._fetch(job, timings, reporter)
         prompt_id = str(uuid.uuid4())
         structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
         with open_job_folder(self._paths, prompt_id) as folder:
             async with self._connect() as comfy:
-                workflow = await self._api_form(job, comfy)
+                workflow = await self._api_form(job, pictures, comfy)
                 with timings.phase("inputs"):
-                    files = await asyncio.to_thread(folder.write_images, job.images)
+                    files = await asyncio.to_thread(folder.write_images, pictures)
                 prompt = await asyncio.to_thread(workflow.for_job, folder.name, files)
                 prompt_run = PromptRun(
                     comfy, self._supervisor, prompt, prompt_id,
@@ -139,16 +145,29 @@ class Runner:
         answer["timings"] = timings.as_dict()
         return answer
 
-    async def _api_form(self, job: Job, comfy: ComfyClient) -> Workflow:
-        """The job's workflow, converted when it is the editor's graph. Raises InvalidWorkflow,
-        MissingImage and BackendError."""
+    async def _fetch(self, job: Job, timings: Timings, reporter: Reporter) -> Sequence[InputImage]:
+        """The job's pictures. Raises InvalidImage, ImageUnreachable."""
+        sent = [image for image in job.images if isinstance(image, InputImage)]
+        if len(sent) == len(job.images):
+            return sent
+        reporter.report("fetch")
+        with timings.phase("fetch"):
+            return await self._fetcher.fetch(job.images)
+
+    async def _api_form(
+        self, job: Job, pictures: Sequence[InputImage], comfy: ComfyClient
+    ) -> Workflow:
+        """The job's workflow, compiled in prompt mode, and converted when it is the editor's
+        graph. Raises InvalidWorkflow, MissingImage and BackendError."""
         if isinstance(job.workflow, Workflow):
             return job.workflow
+        if isinstance(job.workflow, PromptEdit):
+            return Workflow(compile_edit(job.workflow, pictures))
         await self._supervisor.ensure_ready()
         if self._object_info_of != self._supervisor.generation:
             self._object_info = await comfy.object_info()
             self._object_info_of = self._supervisor.generation
         nodes = await asyncio.to_thread(convert_editor_graph, job.workflow.graph, self._object_info)
         workflow = parse_nodes(nodes)
-        check_pictures_sent(workflow, job.images)
+        check_pictures_sent(workflow, pictures)
         return workflow

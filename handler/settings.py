@@ -19,7 +19,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from handler.bucket import (
+    DEFAULT_INPUT_PREFIX,
     DEFAULT_KEY_TEMPLATE,
+    INPUT_PREFIX,
     MAX_URL_EXPIRES_S,
     BucketSettings,
     check_key_template,
@@ -98,6 +100,9 @@ class Settings(BaseSettings):
     worker_max_image_pixels: Annotated[
         int, Field(ge=1, description="largest picture, in pixels (all frames together)")
     ] = 64_000_000
+    worker_fetch_timeout_s: Annotated[
+        float, Field(gt=0, le=600, description="longest time to fetch a picture from its address")
+    ] = 30
     worker_run_limit_bytes: Annotated[
         int, Field(ge=1000, description="largest answer that RunPod takes for a `/run` job")
     ] = 10_000_000
@@ -159,6 +164,13 @@ class Settings(BaseSettings):
         AfterValidator(_check_template),
         Field(description="object key, from `{job_id}`, `{request_id}`, `{name}`, `{ext}`"),
     ] = DEFAULT_KEY_TEMPLATE
+    worker_bucket_input_prefix: Annotated[
+        str,
+        Field(
+            pattern=INPUT_PREFIX,
+            description="`bucket:KEY` of a job must begin so; `/` allows the whole bucket",
+        ),
+    ] = DEFAULT_INPUT_PREFIX
     worker_bucket_public_url: Annotated[
         str | None,
         Field(
@@ -226,6 +238,7 @@ class Settings(BaseSettings):
             name=self.bucket_name,
             region=self.worker_bucket_region,
             key_template=self.worker_bucket_key_template,
+            input_prefix=self.worker_bucket_input_prefix,
             public_url=self.worker_bucket_public_url,
             url_expires_s=self.worker_bucket_url_expires_s,
         )

@@ -159,11 +159,6 @@ def test_a_data_uri_that_is_not_base64_is_refused_with_an_example(text: str) -> 
     assert len(fault.message) < 200
 
 
-@pytest.mark.parametrize("scheme", ["https", "http", "HTTPS"])
-def test_an_address_is_called_an_address(scheme: str) -> None:
-    assert "is an address" in fault_of(f"{scheme}://example.com/photo.png").message
-
-
 @pytest.mark.parametrize("text", ["data:image/png;base64,", "\n", ""])
 def test_a_picture_without_bytes_is_called_empty(text: str) -> None:
     assert "is empty" in fault_of(text).message

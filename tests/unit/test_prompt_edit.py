@@ -5,7 +5,7 @@ import pytest
 
 from handler.errors import InvalidInput
 from handler.images import InputImage
-from handler.prompt_edit import ModelNames, compile_edit, parse_prompt_edit
+from handler.prompt_edit import ModelNames, check_image_count, compile_edit, parse_prompt_edit
 from handler.settings import PROJECT_DIR
 from handler.workflow import parse_workflow
 
@@ -18,8 +18,8 @@ def picture(name: str = "a.png", width: int = 64, height: int = 64) -> InputImag
 
 
 def compiled(*images: InputImage, **job_input: Any) -> dict[str, dict[str, Any]]:
-    edit = parse_prompt_edit({"prompt": "make it red", **job_input})
-    return compile_edit(edit, images or (picture(),), NAMES)
+    edit = parse_prompt_edit({"prompt": "make it red", **job_input}, NAMES)
+    return compile_edit(edit, images or (picture(),))
 
 
 def sampler(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -105,9 +105,8 @@ def test_the_seed_is_random_when_none_is_given() -> None:
 
 @pytest.mark.parametrize("count", [0, 4])
 def test_too_few_or_too_many_pictures_are_refused(count: int) -> None:
-    edit = parse_prompt_edit({"prompt": "x"})
     with pytest.raises(InvalidInput, match="1 to 3 pictures"):
-        compile_edit(edit, [picture(f"{n}.png") for n in range(count)], NAMES)
+        check_image_count(count)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +118,9 @@ def test_too_few_or_too_many_pictures_are_refused(count: int) -> None:
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_name(key: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=f"input.{key}"):
-        parse_prompt_edit({"prompt": "x", key: value})
+        parse_prompt_edit({"prompt": "x", key: value}, NAMES)
 
 
 def test_a_negative_prompt_that_would_have_no_effect_is_refused() -> None:
     with pytest.raises(InvalidInput, match="cfg"):
-        parse_prompt_edit({"prompt": "x", "negative_prompt": "blurred"})
+        parse_prompt_edit({"prompt": "x", "negative_prompt": "blurred"}, NAMES)
