@@ -164,6 +164,8 @@ def _checked_host(host: str) -> str:
     host = host.removesuffix(".")
     labels = host.split(".")
     try:
+        if "%" in host:
+            raise ValueError("an IPv6 zone, or an escape")
         if ":" in host:
             literal: IPAddress | None = ipaddress.IPv6Address(host)
         else:
