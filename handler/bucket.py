@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from string import Formatter
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from handler.bucket_faults import UNKNOWN_KEYS, StoreFault, status_of
@@ -293,10 +294,7 @@ class Bucket:
                 # (COMPOSITE) only, and answers a body that does not match this with BadDigest.
                 ContentMD5=_content_md5(data),
             )
-            if not answer.get("ETag"):
-                # A web page at the endpoint answers 200 too, and http.client takes an answer cut
-                # off among its headers for a whole one.
-                raise fail(StoreFault("NoETag", status_of(answer), is_passing=True))
+            _check_etag(answer, fail)
             if self._settings.public_url is not None:
                 # "=" is the escape of `object_key`, and legal in a path.
                 return f"{self._settings.public_url.rstrip('/')}/{quote(key, safe='/~=')}"
@@ -310,8 +308,10 @@ class Bucket:
     def _get(self, key: str, limit_bytes: int, given_up: threading.Event) -> bytes:
         bucket = self._settings.name
         data = bytearray()
-        with _translated(partial(_download_failure, bucket, key)):
+        fail = partial(_download_failure, bucket, key)
+        with _translated(fail):
             answer = self._client.get_object(Bucket=bucket, Key=key)
+            _check_etag(answer, fail)
             with closing(answer["Body"]) as body:
                 size = answer.get("ContentLength") or 0
                 while size <= limit_bytes and not given_up.is_set():
@@ -341,6 +341,13 @@ class Bucket:
         return None
 
 
+def _check_etag(answer: dict[str, Any], failure: Callable[[StoreFault], WorkerError]) -> None:
+    """A web page at the endpoint answers 200 too, and http.client takes an answer cut off among
+    its headers for a whole one."""
+    if not answer.get("ETag"):
+        raise failure(StoreFault("NoETag", status_of(answer), is_passing=True))
+
+
 def _content_md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode("ascii")
 
@@ -348,7 +355,13 @@ def _content_md5(data: bytes) -> str:
 @contextmanager
 def _translated(failure: Callable[[StoreFault], WorkerError]) -> Iterator[None]:
     """botocore's errors as ours."""
-    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        IncompleteReadError,
+    )
 
     try:
         yield
@@ -356,7 +369,7 @@ def _translated(failure: Callable[[StoreFault], WorkerError]) -> Iterator[None]:
         raise failure(StoreFault.of_refusal(exc.response)) from exc
     except BotoCoreError as exc:
         # The rest of the family is raised before anything is sent, and is raised again next time.
-        passing = isinstance(exc, ConnectionError | HTTPClientError)
+        passing = isinstance(exc, ConnectionError | HTTPClientError | IncompleteReadError)
         raise failure(StoreFault(type(exc).__name__, None, passing)) from exc
 
 

@@ -32,6 +32,7 @@ _HINTS = {
     "ReadTimeoutError": "the store took too long to answer; try again",
     "ConnectionClosedError": "the connection broke off; try again",
     "ResponseStreamingError": "the connection broke off; try again",
+    "IncompleteReadError": "the connection broke off; try again",
 }
 _STATUS_HINTS = {
     # For stores and proxies that answer with no code or with one of their own.

@@ -11,9 +11,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,7 +25,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from handler.bucket import Bucket, BucketSettings, object_key
-from handler.errors import UploadFailed
+from handler.errors import ImageUnreachable, InvalidImage, UploadFailed, WorkerError
 
 ACCESS_KEY_ID = "AKIDENTIFIER0123"
 SECRET_ACCESS_KEY = "s3cr3tKeyOfTheTest"
@@ -52,7 +53,19 @@ def put_fails(bucket: Bucket) -> UploadFailed:
     return caught.value
 
 
-def assert_tells_no_secret(error: UploadFailed) -> None:
+def get(bucket: Bucket, key: str = "inputs/cat.png", limit_bytes: int = len(PNG)) -> bytes:
+    return asyncio.run(bucket.get(key, limit_bytes=limit_bytes))
+
+
+def get_fails(expected: type[WorkerError], bucket: Bucket, *arguments: Any) -> WorkerError:
+    with pytest.raises(WorkerError) as caught:
+        get(bucket, *arguments)
+    assert type(caught.value) is expected, caught.value.message
+    assert_tells_no_secret(caught.value)
+    return caught.value
+
+
+def assert_tells_no_secret(error: WorkerError) -> None:
     shown = f"{error} {error!r} {error.message} {error.details}"
     for secret in (ACCESS_KEY_ID, SECRET_ACCESS_KEY, "X-Amz-Signature"):
         assert secret not in shown
@@ -183,6 +196,47 @@ def test_a_bucket_that_is_not_there_is_named(s3: Any, moto_url: str) -> None:
     assert caught.value.message.startswith("could not reach bucket 'no-such-bucket'")
 
 
+def test_an_object_under_the_prefix_is_read_and_one_elsewhere_is_not(
+    s3: Any, moto_url: str
+) -> None:
+    for key in ("inputs/cat.png", "inputs2/cat.png", "order-1/cat.png"):
+        s3.put_object(Bucket="pictures", Key=key, Body=PNG)
+    bucket = Bucket(settings(moto_url))
+    assert get(bucket) == PNG
+    for key in ("inputs2/cat.png", "order-1/cat.png", "Inputs/cat.png", "inputs"):
+        fault = get_fails(InvalidImage, bucket, key)
+        assert fault.message.startswith(f"bucket:{key} is not under 'inputs/'")
+    assert get(Bucket(settings(moto_url, input_prefix="order-1/")), "order-1/cat.png") == PNG
+
+
+@pytest.mark.parametrize("key", ["cat.png", "a b/K\u00e4tzchen?#+%20&=~.png"])
+def test_a_slash_as_prefix_allows_any_key(s3: Any, moto_url: str, key: str) -> None:
+    s3.put_object(Bucket="pictures", Key=key, Body=PNG)
+    assert get(Bucket(settings(moto_url, input_prefix="/")), key) == PNG
+
+
+def test_an_object_that_is_not_there_is_the_callers_fault(s3: Any, moto_url: str) -> None:
+    fault = get_fails(InvalidImage, Bucket(settings(moto_url)))
+    assert fault.message == "bucket:inputs/cat.png does not exist"
+    assert fault.details["s3_code"] == "NoSuchKey"
+
+
+def test_a_bucket_that_is_not_there_is_the_operators_fault(s3: Any, moto_url: str) -> None:
+    fault = get_fails(ImageUnreachable, Bucket(settings(moto_url, name="no-such-bucket")))
+    assert "could not read bucket:inputs/cat.png (NoSuchBucket, HTTP 404)" in fault.message
+    assert not fault.retryable
+
+
+def test_an_object_of_just_the_limit_is_read_and_of_one_more_refused(
+    s3: Any, moto_url: str
+) -> None:
+    s3.put_object(Bucket="pictures", Key="inputs/cat.png", Body=PNG)
+    bucket = Bucket(settings(moto_url))
+    assert get(bucket) == PNG
+    fault = get_fails(InvalidImage, bucket, "inputs/cat.png", len(PNG) - 1)
+    assert f"is over the limit of {len(PNG) - 1} bytes" in fault.message
+
+
 # A server that answers as it is told
 
 
@@ -212,10 +266,11 @@ CUT_IN_THE_HEADERS = b"HTTP/1.1 200 OK\r\nContent-Le"
 
 @dataclass
 class Script:
-    """Raw answers in turn; the last is repeated. Each is followed by the connection's end."""
+    """Raw answers in turn, or what writes one; the last is repeated. Each is followed by the
+    connection's end."""
 
     url: str = ""
-    answers: list[bytes] = field(default_factory=list)
+    answers: list[bytes | Callable[[Any], None]] = field(default_factory=list)
     requests: list[Recorded] = field(default_factory=list)
     received: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -236,7 +291,10 @@ def server() -> Iterator[Script]:
             raw = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
             script.received.set()
             assert script.released.wait(30)
-            self.wfile.write(raw)
+            if isinstance(raw, bytes):
+                self.wfile.write(raw)
+            else:
+                raw(self.wfile)
             self.close_connection = True
 
         do_GET = do_PUT
@@ -441,6 +499,63 @@ def test_a_cancelled_put_returns_at_once_and_its_upload_ends_by_itself(
 
     asyncio.run(cancel_while_it_uploads())
     assert [request.body for request in script.requests] == [PNG]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected", "says", "retryable"),
+    [
+        (refusal(403, "AccessDenied"), InvalidImage, "may not read it", False),
+        (refusal(404, "NoSuchKey"), InvalidImage, "does not exist", False),
+        (answer(404, b"<html>"), InvalidImage, "does not exist", False),
+        (refusal(403, "SignatureDoesNotMatch"), ImageUnreachable, "SECRET_ACCESS_KEY", False),
+        (refusal(401, "Unauthorized"), ImageUnreachable, "check BUCKET_ACCESS_KEY_ID", False),
+        (refusal(503, "SlowDown"), ImageUnreachable, "the store is at fault; try again", True),
+        (b"", ImageUnreachable, "the connection broke off", True),
+        (answer(200, PNG)[:-9], ImageUnreachable, "the connection broke off", True),
+        (CUT_IN_THE_HEADERS, ImageUnreachable, "did not answer as S3 does", True),
+    ],
+)
+def test_a_read_that_fails_says_whose_fault_it_is(
+    script: Script, asks_once: Bucket, raw: bytes, expected: type[WorkerError], says: str,
+    retryable: bool,
+) -> None:  # fmt: skip
+    script.answers = [raw]
+    fault = get_fails(expected, asks_once)
+    assert says in fault.message
+    assert fault.retryable is retryable
+
+
+def test_a_large_object_is_refused_before_its_bytes(script: Script, asks_once: Bucket) -> None:
+    script.answers = [answer(200, b"x" * 100).replace(b": 100", b": 99999999999")]
+    assert "is over the limit" in get_fails(InvalidImage, asks_once).message
+
+
+def test_an_object_without_a_length_is_cut_off(script: Script, asks_once: Bucket) -> None:
+    script.answers = [b"HTTP/1.1 200 OK\r\nETag: 0\r\n\r\n" + PNG + b"x"]
+    assert "is over the limit" in get_fails(InvalidImage, asks_once).message
+
+
+def test_a_cancelled_get_stops_reading(script: Script, asks_once: Bucket) -> None:
+    def endless(stream: Any) -> None:
+        stream.write(b"HTTP/1.1 200 OK\r\nETag: 0\r\n\r\n")
+        try:
+            while True:
+                stream.write(b"x" * 100_000)
+                time.sleep(0.01)
+        except ConnectionError:
+            pass
+
+    script.answers = [endless]
+
+    async def cancel_while_it_reads() -> None:
+        task = asyncio.create_task(asks_once.get("inputs/cat.png", limit_bytes=10**12))
+        assert await asyncio.to_thread(script.received.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    # It waits for its threads: with one that reads on it never returns.
+    asyncio.run(cancel_while_it_reads())
 
 
 def test_a_worker_without_a_bucket_does_not_load_boto3() -> None:
