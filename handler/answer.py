@@ -2,18 +2,20 @@
 
 Two kinds of callers read it: some `image_base64`, `image_url` or `url` at the top, clients of the
 stock ComfyUI worker `images[i] = {filename, type, data}`. So the first picture is there twice.
+What is no picture is in `files`, which neither reads.
 """
 
-import base64
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from handler.errors import WorkerError
-from handler.job_folder import OutputImage
+from handler.node_outputs import NodeText
+from handler.output_file import Output, OutputImage
 
 # Addresses stay: their slashes stand beside a slash or after a host. What follows file:// goes.
 _CONTAINER_PATH = re.compile(r"(?:(?<![\w/.])|(?<=://))/(?:[\w.@+~-]+/)+([\w.@+~-]*)")
@@ -23,28 +25,45 @@ _LONGEST_TEXT = 2000
 _LARGEST_ERROR_BYTES = 200_000
 
 
-@dataclass(frozen=True, slots=True)
-class StoredImage:
-    """A picture and where it went: `url` is None when it travels in the answer."""
+class Place(StrEnum):
+    """`type` of an entry of `images` and `files`: what its `data` is. The names are those of the
+    stock ComfyUI worker."""
 
-    image: OutputImage
-    url: str | None
+    INLINE = "base64"
+    BUCKET = "s3_url"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file that goes to the caller: its content as base64, or its address."""
+
+    file: Output
+    place: Place
+    data: str
 
 
 def success_answer(
-    stored: Sequence[StoredImage],
+    stored: Sequence[Stored],
+    texts: Sequence[NodeText],
     *,
     request_id: str,
     prompt_id: str,
     seed: int | None,
 ) -> dict[str, Any]:
-    images = [_image_entry(item) for item in stored]
+    pictures = [item for item in stored if isinstance(item.file, OutputImage)]
+    others = [item for item in stored if not isinstance(item.file, OutputImage)]
     answer: dict[str, Any] = {"ok": True, "request_id": request_id, "prompt_id": prompt_id}
-    if stored[0].url is None:
-        answer["image_base64"] = images[0]["data"]
-    else:
-        answer["image_url"] = answer["url"] = stored[0].url
-    answer["images"] = images
+    # The address of a picture, if there is any, is first: callers look for it in `url`.
+    for item in [*pictures, *others][:1]:
+        if item.place is Place.BUCKET:
+            answer["url"] = item.data
+    for item in pictures[:1]:
+        answer["image_base64" if item.place is Place.INLINE else "image_url"] = item.data
+    answer["images"] = [_entry(item) for item in pictures]
+    if others:
+        answer["files"] = [_entry(item) for item in others]
+    if texts:
+        answer["texts"] = [{"node_id": text.node_id, "text": text.text} for text in texts]
     if seed is not None:
         answer["seed"] = seed
     return answer
@@ -76,19 +95,29 @@ def encoded_bytes(answer: Mapping[str, Any]) -> int:
     return len(json.dumps({"output": answer}, ensure_ascii=False).encode())
 
 
-def _image_entry(item: StoredImage) -> dict[str, Any]:
-    image = item.image
-    return {
-        "filename": image.filename,
-        "type": "base64" if item.url is None else "s3_url",
-        "data": base64.b64encode(image.data).decode("ascii") if item.url is None else item.url,
-        "node_id": image.node_id,
-        "width": image.width,
-        "height": image.height,
-        "bytes": len(image.data),
-        "sha256": image.sha256,
-        "content_type": image.content_type,
+def _entry(item: Stored) -> dict[str, Any]:
+    file = item.file
+    entry: dict[str, Any] = {
+        # Linux names are bytes: what is not UTF-8 in them can't be sent.
+        "filename": file.filename.encode("utf-8", "replace").decode(),
+        "type": item.place.value,
+        "data": item.data,
+        "node_id": file.node_id,
     }
+    if isinstance(file, OutputImage):
+        entry |= {"width": file.width, "height": file.height}
+        if file.frames > 1:
+            entry["frames"] = file.frames
+    else:
+        entry["kind"] = file.kind.value
+    entry |= {
+        "bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "content_type": file.content_type,
+    }
+    if file.is_preview:
+        entry["preview"] = True
+    return entry
 
 
 def _presentable(value: Any) -> Any:

@@ -1,19 +1,21 @@
 """Objects in an S3 bucket: their keys, their upload and download, and the addresses callers get.
 
-The only module that touches S3. Which pictures go to the bucket, and when, is decided elsewhere.
+The only module that touches S3. Which files go to the bucket, and when, is decided elsewhere.
 """
 
 import asyncio
 import base64
 import hashlib
+import io
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from handler.bucket_faults import UNKNOWN_KEYS, StoreFault, status_of
@@ -245,8 +247,9 @@ class Bucket:
             self._settings.key_template, job_id=job_id, request_id=request_id, name=name, ext=ext
         )
 
-    async def put(self, data: bytes, *, key: str, content_type: str) -> str:
-        """Store `data` under `key`, replacing what was there; return its URL.
+    async def put(self, data: bytes | Path, *, key: str, content_type: str) -> str:
+        """Store `data`, or the file at that path, under `key`, replacing what was there; return its
+        URL. A file is sent from the disk and never held in memory.
 
         The URL is `public_url/key`, or a presigned GET that is valid for `url_expires_s`.
         Raises UploadFailed.
@@ -279,20 +282,20 @@ class Bucket:
         """
         return await asyncio.to_thread(self._check)
 
-    def _put(self, data: bytes, key: str, content_type: str) -> str:
+    def _put(self, data: bytes | Path, key: str, content_type: str) -> str:
         bucket = self._settings.name
         fail = partial(_upload_failure, bucket, key)
-        with _translated(fail):
-            # One request, never multipart: a picture is far below the 5 GiB of a single upload, it
-            # appears whole or not at all, and no unfinished parts stay behind.
+        with _translated(fail), _opened(data) as body:
+            # One request, never multipart: results are far below the 5 GiB of a single upload, they
+            # appear whole or not at all, and no unfinished parts stay behind.
             answer = self._client.put_object(
                 Bucket=bucket,
                 Key=key,
-                Body=data,
+                Body=body,
                 ContentType=content_type,
                 # The one checksum that every S3 has: R2's table lists SHA-256 for multipart
                 # (COMPOSITE) only, and answers a body that does not match this with BadDigest.
-                ContentMD5=_content_md5(data),
+                ContentMD5=_content_md5(body),
             )
             _check_etag(answer, fail)
             if self._settings.public_url is not None:
@@ -348,8 +351,17 @@ def _check_etag(answer: dict[str, Any], failure: Callable[[StoreFault], WorkerEr
         raise failure(StoreFault("NoETag", status_of(answer), is_passing=True))
 
 
-def _content_md5(data: bytes) -> str:
-    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode("ascii")
+def _opened(data: bytes | Path) -> BinaryIO:
+    return data.open("rb") if isinstance(data, Path) else io.BytesIO(data)
+
+
+def _content_md5(body: BinaryIO) -> str:
+    """Leaves `body` at its start."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    while block := body.read(1 << 20):
+        md5.update(block)
+    body.seek(0)
+    return base64.b64encode(md5.digest()).decode("ascii")
 
 
 @contextmanager

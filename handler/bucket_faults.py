@@ -19,7 +19,7 @@ _HINTS = {
     "BUCKET_ACCESS_KEY_ID",
     "AuthorizationHeaderMalformed": "the store wants its own region: set the bucket's region",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
-    "BadDigest": "the picture changed on its way; try again",
+    "BadDigest": "the file changed on its way; try again",
     "NoETag": _NOT_S3,
     "NoListing": _NOT_S3,
     "SSLError": "TLS failed: check the host in BUCKET_ENDPOINT_URL (R2's holds the account id) and "

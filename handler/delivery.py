@@ -1,19 +1,20 @@
-"""Where pictures go: into the answer, or into the bucket when asked or when they are too large."""
+"""Where files go: into the answer, or into the bucket when asked or when they are too large."""
 
 import asyncio
+import base64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import PurePosixPath
 from typing import Any
 
-from handler.answer import StoredImage, encoded_bytes
+from handler.answer import Place, Stored, encoded_bytes
 from handler.bucket import Bucket
 from handler.errors import InvalidInput, OutputTooLarge
 from handler.job import Delivery, Job
-from handler.job_folder import OutputImage
+from handler.output_file import Output, OutputImage
 
-BuildAnswer = Callable[[Sequence[StoredImage]], dict[str, Any]]
+BuildAnswer = Callable[[Sequence[Stored]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,42 +44,64 @@ class Deliverer:
             )
 
     async def deliver(
-        self, job: Job, images: Sequence[OutputImage], build: BuildAnswer
+        self, job: Job, files: Sequence[Output], build: BuildAnswer
     ) -> dict[str, Any]:
-        """The whole answer. Raises UploadFailed or OutputTooLarge."""
-        wants_inline = self._bucket is None or job.delivery is Delivery.BASE64
-        if wants_inline:
-            answer = await asyncio.to_thread(build, [StoredImage(item, None) for item in images])
-            size, limit = await asyncio.to_thread(encoded_bytes, answer), self._limits.of(job)
+        """The whole answer; all of `files` go one way. Raises UploadFailed or OutputTooLarge."""
+        limit = self._limits.of(job)
+        if self._bucket is None or job.delivery is Delivery.BASE64:
+            size = _inline_answer_bytes(files, build)
             if size <= limit:
-                return answer
+                return await asyncio.to_thread(lambda: build([_inline(file) for file in files]))
             if self._bucket is None:
                 raise OutputTooLarge(
                     f"the answer has {size} bytes and RunPod takes {limit} on this route; set the "
-                    "BUCKET_ variables so that large pictures become addresses",
+                    "BUCKET_ variables so that large files become addresses",
                     answer_bytes=size, limit_bytes=limit,
                 )  # fmt: skip
-        return build(await self._upload(job, images))
+        answer = build(await self._upload(job, files))
+        if (size := encoded_bytes(answer)) > limit:
+            raise OutputTooLarge(
+                f"the answer has {size} bytes with all {len(files)} files in the bucket, and "
+                f"RunPod takes {limit} on this route; let the workflow save fewer files",
+                answer_bytes=size, limit_bytes=limit,
+            )  # fmt: skip
+        return answer
 
-    async def _upload(self, job: Job, images: Sequence[OutputImage]) -> list[StoredImage]:
+    async def _upload(self, job: Job, files: Sequence[Output]) -> list[Stored]:
         assert self._bucket is not None
         keys = _distinct(
             self._bucket.key(
-                job_id=job.job_id, request_id=job.request_id, name=item.path, ext=item.extension
+                job_id=job.job_id, request_id=job.request_id, name=file.path, ext=file.extension
             )
-            for item in images
+            for file in files
         )
         urls = await asyncio.gather(
             *(
-                self._bucket.put(item.data, key=key, content_type=item.content_type)
-                for item, key in zip(images, keys, strict=True)
+                self._bucket.put(file.body, key=key, content_type=file.content_type)
+                for file, key in zip(files, keys, strict=True)
             )
         )
-        return [StoredImage(item, url) for item, url in zip(images, urls, strict=True)]
+        return [Stored(file, Place.BUCKET, url) for file, url in zip(files, urls, strict=True)]
+
+
+def _inline(file: Output) -> Stored:
+    content = file.data if isinstance(file, OutputImage) else file.source.read_bytes()
+    return Stored(file, Place.INLINE, base64.b64encode(content).decode("ascii"))
+
+
+def _inline_answer_bytes(files: Sequence[Output], build: BuildAnswer) -> int:
+    """Exact, and without reading a file: what is too large is never held in memory."""
+    without_data = build([Stored(file, Place.INLINE, "") for file in files])
+    sizes = [-(-file.size_bytes // 3) * 4 for file in files]
+    first_picture = next(
+        (size for file, size in zip(files, sizes, strict=True) if isinstance(file, OutputImage)), 0
+    )
+    # The first picture is there twice.
+    return encoded_bytes(without_data) + sum(sizes) + first_picture
 
 
 def _distinct(keys: Iterable[str]) -> list[str]:
-    """A template without `{ext}` can give two pictures of a job one key: number the later ones."""
+    """A template without `{ext}` can give two files of a job one key: number the later ones."""
     distinct: list[str] = []
     for key in keys:
         path = PurePosixPath(key)

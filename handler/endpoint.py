@@ -87,7 +87,8 @@ class Endpoint:
             answer = await self._runner.run(job, timings, reporter)
         if self._save_dir is not None:
             await asyncio.to_thread(save_answer, self._save_dir, job.job_id, answer)
-        log.info("job done", images=len(answer["images"]), timings=answer["timings"])
+        counts = {key: len(answer.get(key, ())) for key in ("images", "files", "texts")}
+        log.info("job done", **counts, timings=answer["timings"])
         return answer
 
     def _failed(self, error: WorkerError, request_id: str | None) -> dict[str, Any]:

@@ -8,8 +8,7 @@
     │  ├─ MissingImage         missing_image
     │  ├─ WorkflowRejected     workflow_rejected
     │  ├─ OutputTooLarge       output_too_large
-    │  ├─ NoOutput             no_output
-    │  └─ UnsupportedOutput    unsupported_output
+    │  └─ NoOutput             no_output
     ├─ RunError              ComfyUI took the workflow and did not finish it
     │  ├─ NodeFailed           node_failed
     │  ├─ OutOfMemory          out_of_memory
@@ -87,12 +86,7 @@ class OutputTooLarge(JobError):
 
 class NoOutput(JobError):
     code = "no_output"
-    summary = "the workflow ended well and saved no picture"
-
-
-class UnsupportedOutput(JobError):
-    code = "unsupported_output"
-    summary = "the workflow saved a file that is no picture"
+    summary = "the workflow ended well and left nothing to return"
 
 
 class RunError(WorkerError):
@@ -154,7 +148,7 @@ class ImageUnreachable(WorkerError):
 
 class UploadFailed(WorkerError):
     code = "upload_failed"
-    summary = "the bucket did not take the picture"
+    summary = "the bucket did not take a file"
     retryable = True
 
 

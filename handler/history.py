@@ -1,84 +1,82 @@
-"""One entry of ComfyUI's /history to the files it saved, or to the error it stands for. Pure."""
+"""One entry of ComfyUI's /history to what its nodes left, or to the error it stands for. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from handler.errors import ComfyProtocol, Interrupted, NodeFailed, NoOutput, OutOfMemory, RunError
+from handler.node_outputs import NodeText, SavedFile, files_of, named_files_of, texts_of
 
-_FILE_KEYS = frozenset({"filename", "subfolder", "type"})
 # ComfyUI appends it to what an exception says (execution.py, OOM tips).
 _EDITOR_ADVICE = "This error means you ran out of memory on your GPU."
 
 
 @dataclass(frozen=True, slots=True)
-class SavedFile:
-    """A file that a node saved: ComfyUI's own triple, and the node. `folder_type` is "output",
-    "temp" or "input"; `subfolder` is relative to that folder and may be empty."""
-
-    node_id: str
-    filename: str
-    subfolder: str
-    folder_type: str
-
-
-@dataclass(frozen=True, slots=True)
 class Execution:
-    """What a prompt that ended well left behind. Times are seconds since 1970."""
+    """What a prompt that ended well left behind: saved files before previews, each once. Times
+    are seconds since 1970."""
 
-    saved: tuple[SavedFile, ...]
+    files: tuple[SavedFile, ...]
+    texts: tuple[NodeText, ...]
     started_at_s: float | None
     ended_at_s: float | None
 
 
-def read_execution(entry: Mapping[str, Any]) -> Execution:
-    """Raises NodeFailed, OutOfMemory, Interrupted, NoOutput or ComfyProtocol."""
+def read_execution(
+    entry: Mapping[str, Any], folder: str, *, wants_previews: bool = False
+) -> Execution:
+    """`folder` is the job's own, relative to ComfyUI's output folder.
+
+    Raises NodeFailed, OutOfMemory, Interrupted, NoOutput or ComfyProtocol.
+    """
     try:
-        return _read(entry)
+        return _read(entry, folder, wants_previews)
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ComfyProtocol(f"ComfyUI's history entry has an unknown form: {exc!r}") from exc
 
 
-def _read(entry: Mapping[str, Any]) -> Execution:
+def _read(entry: Mapping[str, Any], folder: str, wants_previews: bool) -> Execution:
     messages = {name: data for name, data in entry["status"]["messages"]}
     # Both: ComfyUI leaves "success" standing when a run fails between two nodes.
     if entry["status"]["status_str"] != "success" or "execution_success" not in messages:
         raise _failure(messages)
-    files = files_of(entry)
-    saved = tuple(file for file in files if file.folder_type == "output")
-    if not saved:
-        hint = (
-            "only previews; end the workflow in a SaveImage instead of a PreviewImage"
-            if files
-            else "the workflow needs a node such as SaveImage"
-        )
-        raise NoOutput(f"the workflow ended well and saved no picture: {hint}")
+    files = _each_once((*files_of(entry), *named_files_of(entry, folder)))
+    # Those of type "input" are what loaders show of their own.
+    saved = [file for file in files if file.folder_type == "output"]
+    previews = [file for file in files if file.folder_type == "temp"]
+    texts = texts_of(entry)
+    if not (saved or texts or (previews and wants_previews)):
+        raise _no_output(has_previews=bool(previews))
     return Execution(
-        saved,
+        (*saved, *previews) if wants_previews else tuple(saved),
+        texts,
         _time_s(messages.get("execution_start")),
         _time_s(messages.get("execution_success")),
     )
+
+
+def _each_once(files: Iterable[SavedFile]) -> list[SavedFile]:
+    """Two nodes, or two keys of one, may show the same file."""
+    once: dict[tuple[str, str, str], SavedFile] = {}
+    for file in files:
+        once.setdefault((file.folder_type, file.subfolder, file.filename), file)
+    return list(once.values())
+
+
+def _no_output(has_previews: bool) -> NoOutput:
+    hint = (
+        "only previews; end the workflow in a SaveImage instead of a PreviewImage, or ask for them "
+        "with input.output.previews"
+        if has_previews
+        else "the workflow needs a node such as SaveImage"
+    )
+    return NoOutput(f"the workflow ended well and left nothing to return: {hint}")
 
 
 def is_interrupted(entry: Mapping[str, Any]) -> bool:
     """Whether the run ended because somebody asked for it. Raises nothing."""
     messages = (entry.get("status") or {}).get("messages") or ()
     return any(message and message[0] == "execution_interrupted" for message in messages)
-
-
-def files_of(entry: Mapping[str, Any]) -> tuple[SavedFile, ...]:
-    """All files that the run left, previews too, however it ended. Raises ComfyProtocol."""
-    try:
-        return tuple(
-            SavedFile(node_id, file["filename"], file["subfolder"], file["type"])
-            for node_id, output in entry["outputs"].items()
-            for key, files in output.items()
-            for file in (files if isinstance(files, list) or key == "images" else ())
-            # Under other keys there may be anything; what is under this one must not be lost.
-            if key == "images" or (isinstance(file, dict) and file.keys() >= _FILE_KEYS)
-        )
-    except (KeyError, TypeError, AttributeError) as exc:
-        raise ComfyProtocol(f"ComfyUI's history entry has an unknown form: {exc!r}") from exc
 
 
 def _failure(messages: Mapping[str, Any]) -> RunError | ComfyProtocol:

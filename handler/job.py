@@ -22,7 +22,7 @@ from handler.workflow import EditorGraph, Workflow, parse_workflow
 
 _INPUT_KEYS = ("workflow", "images", "output", "request_id", "timeout_s", *PROMPT_KEYS)
 _IMAGE_KEYS = ("name", "image")
-_OUTPUT_KEYS = ("delivery", "format", "quality")
+_OUTPUT_KEYS = ("delivery", "format", "quality", "previews")
 _DEFAULT_QUALITY = 90
 # It becomes part of object keys and file names.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -34,7 +34,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Delivery(StrEnum):
-    """Where the pictures go; AUTO is the bucket when one is set, else base64."""
+    """Where the files go; AUTO is the bucket when one is set, else base64."""
 
     AUTO = "auto"
     BASE64 = "base64"
@@ -54,6 +54,7 @@ class Job:
     delivery: Delivery
     encoding: Encoding | None
     timeout_s: float | None
+    wants_previews: bool = False
 
     @property
     def is_runsync(self) -> bool:
@@ -84,7 +85,7 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     _check_keys(job_input, _INPUT_KEYS, "input")
     job_id = str(raw.get("id", ""))
     request_id = _parse_request_id(job_input.get("request_id"))
-    delivery, encoding = _parse_output(job_input.get("output"))
+    delivery, encoding, wants_previews = _parse_output(job_input.get("output"))
     timeout_s = _parse_timeout(job_input.get("timeout_s"))
     workflow = _parse_workflow(job_input, models)
     images = _parse_images(job_input.get("images"), limits)
@@ -92,7 +93,10 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
         check_image_count(len(images))
     if isinstance(workflow, Workflow):
         check_pictures_sent(workflow, images)
-    return Job(job_id, request_id or job_id, workflow, images, delivery, encoding, timeout_s)
+    return Job(
+        job_id, request_id or job_id, workflow, images, delivery, encoding, timeout_s,
+        wants_previews,
+    )  # fmt: skip
 
 
 def _parse_workflow(
@@ -133,9 +137,9 @@ def _parse_request_id(value: Any) -> str | None:
     return value
 
 
-def _parse_output(value: Any) -> tuple[Delivery, Encoding | None]:
+def _parse_output(value: Any) -> tuple[Delivery, Encoding | None, bool]:
     if value is None:
-        return Delivery.AUTO, None
+        return Delivery.AUTO, None, False
     if not isinstance(value, dict):
         raise InvalidInput('input.output must be an object such as {"delivery": "auto"}')
     _check_keys(value, _OUTPUT_KEYS, "input.output")
@@ -148,7 +152,10 @@ def _parse_output(value: Any) -> tuple[Delivery, Encoding | None]:
         raise InvalidInput("input.output.quality only counts for format 'webp' or 'jpeg'")
     if type(quality) is not int or not 1 <= quality <= 100:
         raise InvalidInput("input.output.quality must be a whole number from 1 to 100")
-    return delivery, Encoding(image_format, quality) if image_format else None
+    previews = value.get("previews")
+    if previews is not None and not isinstance(previews, bool):
+        raise InvalidInput("input.output.previews must be true or false")
+    return delivery, Encoding(image_format, quality) if image_format else None, bool(previews)
 
 
 def _one_of(choices: type[_Choice], value: Any, key: str) -> _Choice | None:

@@ -1,39 +1,24 @@
-"""A job's own folders on disk: its pictures in, its pictures out, and nothing left at the end."""
+"""A job's own folders on disk: its pictures in, its files out, and nothing left at the end."""
 
 import contextlib
-import hashlib
-import io
-import mimetypes
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
 from handler.comfy_process import ComfyPaths
-from handler.errors import ComfyProtocol, InternalError, UnsupportedOutput
-from handler.history import Execution, SavedFile
+from handler.errors import ComfyProtocol, InternalError
+from handler.history import Execution
 from handler.images import InputImage
+from handler.node_outputs import NodeText, SavedFile
+from handler.output_file import Output, OutputFile, Outputs, read_output
 
-
-@dataclass(frozen=True, slots=True)
-class OutputImage:
-    """A picture that the workflow saved. `path` is its place under the job's folder, with the
-    workflow's own subfolders and without an extension."""
-
-    node_id: str
-    filename: str
-    path: str
-    data: bytes
-    content_type: str
-    width: int
-    height: int
-    sha256: str
-
-    @property
-    def extension(self) -> str:
-        return self.filename.rpartition(".")[2].lower()
+# Texts that are longer, all together, are files. An answer takes 10 MB, a reader much less.
+TEXT_BYTES = 100_000
+# Where files go that are not the workflow's own names in the job's folder.
+_KEPT = ".kept"
+_FRAME_NUMBER = re.compile(r"%0?\d*d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,52 +45,73 @@ class JobFolder:
             raise InternalError(f"can't write the job's pictures: {exc.strerror}") from exc
         return files
 
-    def read_images(self, execution: Execution) -> list[OutputImage]:
-        """Read what was saved, in the order of the nodes. Raises ComfyProtocol for a file that is
-        not there or lies outside the output folder, UnsupportedOutput for one that is no picture.
+    def read_outputs(self, execution: Execution) -> Outputs:
+        """All that the run left, in the order of the nodes, saved files before previews.
+
+        A text that does not fit into TEXT_BYTES with those before it becomes a file. What is no
+        picture lies in the job's folder afterwards. Raises ComfyProtocol for a file that is not
+        there, lies outside ComfyUI's folders or is a broken picture.
         """
-        return [self._read(file) for file in execution.saved]
+        texts, long_texts = _split(execution.texts)
+        files = [self._read(file) for saved in execution.files for file in self._sequence_of(saved)]
+        written = [self._write(text, number) for number, text in enumerate(long_texts, 1)]
+        files = [self._keep(file, number) for number, file in enumerate([*files, *written])]
+        return Outputs(tuple(sorted(files, key=lambda file: file.is_preview)), tuple(texts))
 
     def drop_strays(self, files: Iterable[SavedFile]) -> None:
         """Remove what a run left outside the job's folder: previews, and files of nodes that
         choose their own place."""
-        roots = {"output": self.output_dir, "temp": self.temp_dir}
         for file in files:
-            if root := roots.get(file.folder_type):
+            if file.folder_type in self._roots:
                 with contextlib.suppress(OSError, ComfyProtocol):
-                    _path_under(root, file).unlink()
+                    self._path_of(file).unlink()
 
-    def _read(self, file: SavedFile) -> OutputImage:
-        path = _path_under(self.output_dir, file)
-        try:
-            data = path.read_bytes()
-        except (OSError, ValueError) as exc:
-            raise ComfyProtocol(
-                f"{file.filename}, which node {file.node_id} saved, can't be read",
-                node_id=file.node_id,
-                filename=file.filename,
-            ) from exc
-        try:
-            with Image.open(io.BytesIO(data)) as picture:
-                (width, height), kind = picture.size, picture.get_format_mimetype()
-        except (OSError, SyntaxError, ValueError) as exc:
-            raise UnsupportedOutput(
-                f"{file.filename}, which node {file.node_id} saved, is no picture; "
-                "this worker returns pictures only",
-                node_id=file.node_id,
-                filename=file.filename,
-            ) from exc
-        content_type = kind or mimetypes.guess_type(file.filename)[0] or "application/octet-stream"
-        return OutputImage(
-            file.node_id,
-            file.filename,
-            self._path_in_job(file),
-            data,
-            content_type,
-            width,
-            height,
-            hashlib.sha256(data).hexdigest(),
-        )
+    @property
+    def _roots(self) -> Mapping[str, Path]:
+        return {"output": self.output_dir, "temp": self.temp_dir}
+
+    @property
+    def _own(self) -> Path:
+        return self.output_dir / self.name
+
+    def _path_of(self, file: SavedFile) -> Path:
+        return _path_under(self._roots[file.folder_type], file)
+
+    def _read(self, file: SavedFile) -> Output:
+        return read_output(self._path_of(file), file, self._path_in_job(file))
+
+    def _sequence_of(self, file: SavedFile) -> list[SavedFile]:
+        """The files that one entry stands for: VHS_VideoCombine names the pictures of a sequence
+        by a pattern such as clip_00001.%03d.png."""
+        if not _FRAME_NUMBER.search(file.filename) or self._path_of(file).exists():
+            return [file]
+        frame = "[0-9]+".join(map(re.escape, _FRAME_NUMBER.split(file.filename)))
+        folder = self._path_of(file).parent
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return [
+            replace(file, filename=name) for name in sorted(names) if re.fullmatch(frame, name)
+        ] or [file]
+
+    def _write(self, text: NodeText, number: int) -> Output:
+        stem = f"text_{number:05}_"
+        saved = SavedFile(text.node_id, f"{stem}.txt", "", "output")
+        kept = self._kept(saved.filename)
+        kept.write_text(text.text, encoding="utf-8")
+        return read_output(kept, saved, stem)
+
+    def _keep(self, file: Output, number: int) -> Output:
+        """Into the job's folder, where no later job writes, with a file from elsewhere that stays
+        on disk."""
+        if not isinstance(file, OutputFile) or file.source.is_relative_to(self._own.resolve()):
+            return file
+        kept = self._kept(str(number))
+        shutil.move(file.source, kept)
+        return replace(file, source=kept)
+
+    def _kept(self, name: str) -> Path:
+        kept = self._own / _KEPT / name
+        kept.parent.mkdir(exist_ok=True)
+        return kept
 
     def _path_in_job(self, file: SavedFile) -> str:
         subfolder = file.subfolder.removeprefix(self.name).strip("/")
@@ -116,11 +122,13 @@ class JobFolder:
 @contextlib.contextmanager
 def open_job_folder(paths: ComfyPaths, name: str) -> Iterator[JobFolder]:
     """Make the job's folders; remove them with all they hold at the end, however it comes."""
-    places = [paths.input_dir / name, paths.output_dir / name]
     # --temp-directory names the folder in which ComfyUI makes its `temp` (main.py).
     temp_dir = paths.temp_dir / "temp"
+    made = [paths.input_dir / name, paths.output_dir / name]
+    # Nodes that save previews under a filename_prefix make this one.
+    places = [*made, temp_dir / name]
     try:
-        for place in places:
+        for place in made:
             place.mkdir(parents=True)
         yield JobFolder(name, paths.input_dir, paths.output_dir, temp_dir)
     finally:
@@ -135,6 +143,21 @@ def _remove(place: Path) -> None:
     with contextlib.suppress(OSError):
         place.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def _split(texts: Iterable[NodeText]) -> tuple[list[NodeText], list[NodeText]]:
+    """Those that an answer holds, and those that are too long for it."""
+    short: list[NodeText] = []
+    long: list[NodeText] = []
+    room = TEXT_BYTES
+    for text in texts:
+        size = len(text.text.encode())
+        if size <= room:
+            short.append(text)
+            room -= size
+        else:
+            long.append(text)
+    return short, long
 
 
 def _path_under(root: Path, file: SavedFile) -> Path:

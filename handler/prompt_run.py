@@ -9,8 +9,9 @@ from typing import Any
 
 from handler.comfy_client import ComfyClient
 from handler.errors import BackendError, ComfyExited, ComfyUnavailable, PromptLost
-from handler.history import SavedFile, files_of, is_interrupted
+from handler.history import is_interrupted
 from handler.logs import get_logger
+from handler.node_outputs import SavedFile, files_of
 from handler.progress import PromptProgress, Update
 from handler.supervisor import Supervisor
 

@@ -5,9 +5,9 @@ import io
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from handler.job_folder import OutputImage
+from handler.output_file import OutputImage
 
 
 class ImageFormat(StrEnum):
@@ -35,20 +35,27 @@ _EXTENSIONS = {ImageFormat.PNG: "png", ImageFormat.WEBP: "webp", ImageFormat.JPE
 
 
 def reencode(image: OutputImage, encoding: Encoding) -> OutputImage:
-    """The picture in that format, its file name too; as it is when it is a PNG and is to be one.
+    """The picture in that format, its file name too; as it is when it is a PNG and is to be one,
+    or when it moves and the format is not WebP, the one of the three in which all readers see that.
 
-    Takes up to a second, so this does not belong on an event loop. Metadata, such as the workflow
-    that ComfyUI writes into a PNG, does not survive. JPEG has no transparency: white shows through.
+    Takes up to a second a frame, so this does not belong on an event loop. Metadata, such as the
+    workflow that ComfyUI writes into a PNG, does not survive. JPEG has no transparency: white shows
+    through.
     """
     content_type = _CONTENT_TYPES[encoding.format]
-    if image.content_type == content_type == "image/png":
+    moves = image.frames > 1
+    if image.content_type == content_type == "image/png" or (
+        moves and encoding.format is not ImageFormat.WEBP
+    ):
         return image
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(image.data)) as saved:
-        picture = saved.convert("RGBA" if saved.has_transparency_data else "RGB")
-        if encoding.format is ImageFormat.JPEG:
-            picture = _opaque(picture)
-        picture.save(buffer, encoding.format.upper(), quality=encoding.quality)
+        if moves:
+            _save_moving(saved, buffer, encoding.quality)
+        else:
+            _still(saved, encoding.format).save(
+                buffer, encoding.format.upper(), quality=encoding.quality
+            )
     data = buffer.getvalue()
     return replace(
         image,
@@ -58,6 +65,26 @@ def reencode(image: OutputImage, encoding: Encoding) -> OutputImage:
         content_type=content_type,
         sha256=hashlib.sha256(data).hexdigest(),
     )
+
+
+def _still(saved: Image.Image, image_format: ImageFormat) -> Image.Image:
+    picture = saved.convert("RGBA" if saved.has_transparency_data else "RGB")
+    return _opaque(picture) if image_format is ImageFormat.JPEG else picture
+
+
+def _save_moving(saved: Image.Image, buffer: io.BytesIO, quality: int) -> None:
+    """As WebP. Pillow takes each frame's time only from a list."""
+    durations_ms = []
+    for frame in ImageSequence.Iterator(saved):
+        # WebP's time is known once the frame is decoded.
+        frame.load()
+        durations_ms.append(frame.info.get("duration", 0))
+    # A GIF that does not say how often plays once; 0 is for ever.
+    loop = saved.info.get("loop", 1 if saved.format == "GIF" else 0)
+    saved.save(
+        buffer, "WEBP", save_all=True, quality=quality, duration=durations_ms, loop=loop,
+        background=(0, 0, 0, 0),
+    )  # fmt: skip
 
 
 def _opaque(picture: Image.Image) -> Image.Image:

@@ -5,12 +5,12 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from handler.answer import success_answer
+from handler.answer import Stored, success_answer
 from handler.comfy_client import ComfyClient
 from handler.comfy_process import ComfyPaths
 from handler.delivery import Deliverer
@@ -20,8 +20,9 @@ from handler.history import Execution, read_execution
 from handler.image_fetch import ImageFetcher
 from handler.images import InputImage
 from handler.job import Job, check_pictures_sent
-from handler.job_folder import JobFolder, OutputImage, open_job_folder
+from handler.job_folder import JobFolder, open_job_folder
 from handler.logs import get_logger
+from handler.output_file import Output, OutputImage, Outputs
 from handler.progress import Reporter
 from handler.prompt_edit import PromptEdit, compile_edit
 from handler.prompt_run import PromptRun
@@ -32,11 +33,15 @@ from handler.workflow import Workflow, parse_nodes
 log = get_logger()
 
 
-def _collect(folder: JobFolder, execution: Execution, job: Job) -> list[OutputImage]:
-    images = folder.read_images(execution)
-    if job.encoding is None:
-        return images
-    return [reencode(image, job.encoding) for image in images]
+def _collect(folder: JobFolder, execution: Execution, job: Job) -> Outputs:
+    outputs = folder.read_outputs(execution)
+    return replace(outputs, files=tuple(_as_asked(file, job) for file in outputs.files))
+
+
+def _as_asked(file: Output, job: Job) -> Output:
+    if job.encoding is None or not isinstance(file, OutputImage):
+        return file
+    return reencode(file, job.encoding)
 
 
 class Timings:
@@ -49,6 +54,7 @@ class Timings:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
+        self._phases_ms[name] = 0
         try:
             yield
         finally:
@@ -110,6 +116,14 @@ class Runner:
         pictures = await self._fetch(job, timings, reporter)
         prompt_id = str(uuid.uuid4())
         structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
+
+        def build(stored: Sequence[Stored]) -> dict[str, Any]:
+            answer = success_answer(
+                stored, outputs.texts,
+                request_id=job.request_id, prompt_id=prompt_id, seed=workflow.seed,
+            )  # fmt: skip
+            return answer | {"timings": timings.as_dict()}
+
         with open_job_folder(self._paths, prompt_id) as folder:
             async with self._connect() as comfy:
                 workflow = await self._api_form(job, pictures, comfy)
@@ -124,7 +138,10 @@ class Runner:
                 reporter.report("wait")
                 try:
                     with timings.phase("run"):
-                        execution = read_execution(await prompt_run.execute())
+                        entry = await prompt_run.execute()
+                        execution = read_execution(
+                            entry, folder.name, wants_previews=job.wants_previews
+                        )
                     timings.split_run(execution)
                     log.debug(
                         "prompt executed",
@@ -132,16 +149,14 @@ class Runner:
                         ended_at_s=execution.ended_at_s,
                     )
                     with timings.phase("collect"):
-                        images = await asyncio.to_thread(_collect, folder, execution, job)
+                        outputs = await asyncio.to_thread(_collect, folder, execution, job)
                 finally:
                     with contextlib.suppress(ComfyProtocol):
                         folder.drop_strays(prompt_run.files)
-        build = partial(
-            success_answer, request_id=job.request_id, prompt_id=prompt_id, seed=workflow.seed
-        )
-        reporter.report("deliver", percent=99)
-        with timings.phase("deliver"):
-            answer = await self._deliverer.deliver(job, images, build)
+            # Large files are sent from the folder.
+            reporter.report("deliver", percent=99)
+            with timings.phase("deliver"):
+                answer = await self._deliverer.deliver(job, outputs.files, build)
         answer["timings"] = timings.as_dict()
         return answer
 

@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     ] = None
     worker_save_dir: Annotated[
         Path | None,
-        Field(description="keeps a copy of every picture and answer here; for local runs"),
+        Field(description="keeps a copy of every file and answer here; for local runs"),
     ] = None
     worker_log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],

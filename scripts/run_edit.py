@@ -20,7 +20,7 @@ from handler.local_weights import LocalWeights, choose_weights
 
 
 def main() -> int:
-    """The exit code: 0 with a picture, 1 without."""
+    """The exit code: 0 with a result, 1 without."""
     arguments = _parse_arguments()
     if not arguments.photo.is_file():
         print(f"run_edit: there is no photo {arguments.photo}", file=sys.stderr)
@@ -78,6 +78,10 @@ def _report(folder: Path, weights: LocalWeights, seconds: float) -> None:
             f"\nPicture: {_shown(folder / image['data'])}\n"
             f"Size:    {image['width']} x {image['height']} pixels, {image['bytes']} bytes"
         )
+    for file in answer.get("files", ()):
+        print(f"\nFile:    {_shown(folder / file['data'])} ({file['kind']}, {file['bytes']} bytes)")
+    for text in answer.get("texts", ()):
+        print(f"\nText:    {text['text']}")
     phases = ", ".join(f"{phase} {ms / 1000:.2f} s" for phase, ms in answer["timings"].items())
     print(f"Phases:  {phases}\nIn all:  {seconds:.1f} s, with the start of ComfyUI")
     if weights.is_scale:

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -158,6 +159,15 @@ def test_a_repeat_overwrites_and_leaves_one_object(s3: Any, moto_url: str) -> No
     assert [entry["Key"] for entry in listed["Contents"]] == ["r1/cat.png"]
     assert s3.get_object(Bucket="pictures", Key="r1/cat.png")["Body"].read() == b"second"
     assert "Uploads" not in s3.list_multipart_uploads(Bucket="pictures")
+
+
+def test_a_file_is_stored_from_the_disk(s3: Any, moto_url: str, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 20_000
+    (tmp_path / "a.mp4").write_bytes(data)
+    put_file = Bucket(settings(moto_url)).put(
+        tmp_path / "a.mp4", key="r1/a.mp4", content_type="video/mp4"
+    )
+    assert fetch(asyncio.run(put_file)) == (data, "video/mp4")
 
 
 def test_several_uploads_at_once_all_arrive(s3: Any, moto_url: str) -> None:
@@ -349,6 +359,21 @@ def test_a_store_that_fails_twice_is_asked_a_third_time(script: Script) -> None:
     script.answers = [refusal(500, "InternalError"), refusal(503, "SlowDown"), STORED]
     put(Bucket(settings(script.url)))
     assert [request.body for request in script.requests] == [PNG, PNG, PNG]
+
+
+def test_a_file_is_sent_whole_again_after_a_failure(script: Script, tmp_path: Path) -> None:
+    script.answers = [refusal(503, "SlowDown"), STORED]
+    data = bytes(range(256)) * 2000
+    (tmp_path / "a.mp4").write_bytes(data)
+    bucket = Bucket(settings(script.url))
+    asyncio.run(bucket.put(tmp_path / "a.mp4", key="r/a.mp4", content_type="video/mp4"))
+    assert [request.body for request in script.requests] == [data, data]
+    for request in script.requests:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        assert headers["content-length"] == str(len(data))
+        assert headers["x-amz-content-sha256"] == hashlib.sha256(data).hexdigest()
+        assert headers["content-md5"] == base64.b64encode(hashlib.md5(data).digest()).decode()
+        assert "transfer-encoding" not in headers
 
 
 def test_a_store_that_keeps_failing_is_given_up(script: Script) -> None:

@@ -166,8 +166,8 @@ def test_the_history_names_the_saved_file_under_its_subfolder(
         await comfy.queue_prompt(graph(name=f"{prompt_id}/deep/cat"), prompt_id)
         return await ended(comfy, prompt_id)
 
-    execution = read_execution(subject.play(scene))
-    [file] = execution.saved
+    execution = read_execution(subject.play(scene), prompt_id)
+    [file] = execution.files
     assert (file.node_id, file.filename, file.subfolder, file.folder_type) == (
         "2",
         "cat_00001_.png",
@@ -230,7 +230,7 @@ def test_stopping_a_prompt_that_runs_ends_it_as_interrupted(
             return await ended(comfy, prompt_id)
 
     with pytest.raises(Interrupted):
-        read_execution(subject.play(scene))
+        read_execution(subject.play(scene), prompt_id)
 
 
 def test_stopping_a_prompt_that_waits_leaves_the_one_that_runs(subject: Subject) -> None:
@@ -279,7 +279,7 @@ def test_a_node_that_raises_is_named_in_the_history(subject: Subject, prompt_id:
         return await ended(comfy, prompt_id)
 
     with pytest.raises(NodeFailed) as caught:
-        read_execution(subject.play(scene))
+        read_execution(subject.play(scene), prompt_id)
     assert caught.value.details == {
         "node_id": "2",
         "class_type": "FailingImage",

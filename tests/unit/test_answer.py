@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.answer import StoredImage, encoded_bytes, error_answer, success_answer
+from handler.answer import Place, Stored, encoded_bytes, error_answer, success_answer
 from handler.errors import ComfyProtocol, InvalidInput, JobTimeout, NodeFailed, UploadFailed
-from handler.job_folder import OutputImage
+from handler.file_kinds import FileKind
+from handler.node_outputs import NodeText
+from handler.output_file import Output, OutputFile, OutputImage
 
 LONE_SURROGATE = "\ud800"
 URL = "https://cdn.example.com/r-1/ComfyUI_00001_.png"
 
 
-def picture(number: int = 1) -> OutputImage:
+def picture(number: int = 1, **more: Any) -> OutputImage:
     data = f"picture {number}".encode()
     return OutputImage(
         node_id="60",
@@ -27,15 +30,32 @@ def picture(number: int = 1) -> OutputImage:
         width=1024,
         height=768,
         sha256=hashlib.sha256(data).hexdigest(),
+        **more,
     )
 
 
-def inline(*numbers: int) -> list[StoredImage]:
-    return [StoredImage(picture(number), None) for number in numbers]
+def clip(**more: Any) -> OutputFile:
+    return OutputFile(
+        "8", "a.mp4", "a", Path("a.mp4"), FileKind.VIDEO, "video/mp4", 4, "0" * 64, **more
+    )
 
 
-def success(stored: list[StoredImage], seed: int | None = None) -> dict[str, Any]:
-    return success_answer(stored, request_id="r-1", prompt_id="p-1", seed=seed)
+def in_answer(file: Output) -> Stored:
+    content = file.data if isinstance(file, OutputImage) else b"clip"
+    return Stored(file, Place.INLINE, base64.b64encode(content).decode())
+
+
+def in_bucket(file: Output, url: str = URL) -> Stored:
+    return Stored(file, Place.BUCKET, url)
+
+
+def inline(*numbers: int) -> list[Stored]:
+    return [in_answer(picture(number)) for number in numbers]
+
+
+def success(stored: list[Stored], *texts: str, seed: int | None = None) -> dict[str, Any]:
+    shown = [NodeText("7", text) for text in texts]
+    return success_answer(stored, shown, request_id="r-1", prompt_id="p-1", seed=seed)
 
 
 def told(message: str = "no", **details: Any) -> dict[str, Any]:
@@ -74,7 +94,7 @@ def test_an_inline_picture_is_at_the_top_and_among_the_images() -> None:
 
 
 def test_an_uploaded_picture_is_an_address_in_all_its_places_and_no_data() -> None:
-    answer = success([StoredImage(picture(), URL)])
+    answer = success([in_bucket(picture())])
     assert answer["image_url"] == answer["url"] == URL
     assert answer["images"][0]["type"] == "s3_url"
     assert answer["images"][0]["data"] == URL
@@ -91,6 +111,75 @@ def test_the_first_of_several_pictures_is_at_the_top() -> None:
 def test_a_seed_that_is_not_known_is_left_out() -> None:
     assert "seed" not in success(inline(1))
     assert success(inline(1), seed=0)["seed"] == 0
+
+
+CLIP_URL = "https://cdn.example.com/r-1/a.mp4"
+
+
+def test_a_file_that_is_no_picture_is_in_a_list_of_its_own() -> None:
+    answer = success([in_answer(clip())])
+    assert answer == {
+        "ok": True,
+        "request_id": "r-1",
+        "prompt_id": "p-1",
+        "images": [],
+        "files": [
+            {
+                "filename": "a.mp4",
+                "type": "base64",
+                "data": base64.b64encode(b"clip").decode(),
+                "node_id": "8",
+                "kind": "video",
+                "bytes": 4,
+                "sha256": "0" * 64,
+                "content_type": "video/mp4",
+            }
+        ],
+    }
+
+
+def test_an_uploaded_file_is_at_the_top_when_there_is_no_picture() -> None:
+    answer = success([in_bucket(clip(), CLIP_URL)])
+    assert answer["url"] == answer["files"][0]["data"] == CLIP_URL
+    assert not answer.keys() & {"image_url", "image_base64"}
+
+
+def test_a_picture_is_at_the_top_whatever_was_saved_before_it() -> None:
+    answer = success([in_bucket(clip(), CLIP_URL), in_bucket(picture())])
+    assert answer["url"] == answer["image_url"] == URL
+
+
+def test_texts_are_told_with_their_nodes() -> None:
+    answer = success([], "a cat", "")
+    assert answer["texts"] == [{"node_id": "7", "text": "a cat"}, {"node_id": "7", "text": ""}]
+    assert answer["images"] == []
+    assert "files" not in answer
+
+
+def test_an_answer_of_pictures_only_has_no_empty_lists() -> None:
+    assert not success(inline(1)).keys() & {"files", "texts"}
+
+
+def test_a_moving_picture_has_its_number_of_frames() -> None:
+    [moving] = success([in_answer(picture(frames=12))])["images"]
+    assert moving["frames"] == 12
+    assert "frames" not in success(inline(1))["images"][0]
+
+
+def test_only_previews_are_called_so() -> None:
+    answer = success(
+        [in_answer(picture()), in_answer(picture(2, is_preview=True)),
+         in_answer(clip(is_preview=True))]
+    )  # fmt: skip
+    assert [entry.get("preview") for entry in answer["images"]] == [None, True]
+    assert answer["files"][0]["preview"] is True
+
+
+def test_a_name_that_is_not_utf_8_can_be_sent() -> None:
+    odd = replace(picture(), filename="a\udcff.png")
+    answer = success([in_answer(odd)])
+    assert answer["images"][0]["filename"] == "a?.png"
+    strict_json(answer)
 
 
 def read_by_edge_api(output: dict[str, Any]) -> tuple[str, str]:
@@ -114,11 +203,19 @@ def test_the_edge_api_reads_an_inline_picture() -> None:
 
 
 def test_the_edge_api_reads_an_uploaded_picture() -> None:
-    assert read_by_edge_api(success([StoredImage(picture(), URL)])) == ("address", URL)
+    assert read_by_edge_api(success([in_bucket(picture())])) == ("address", URL)
+
+
+@pytest.mark.parametrize("place", [in_answer, in_bucket])
+def test_the_edge_api_finds_the_picture_among_other_files(place: Any) -> None:
+    stored = [place(clip()), place(picture()), place(picture(2, is_preview=True))]
+    assert read_by_edge_api(success(stored, "a text")) == read_by_edge_api(
+        success([place(picture())])
+    )
 
 
 def test_clients_of_the_stock_worker_read_every_picture() -> None:
-    assert read_by_stock_client(success([*inline(1), StoredImage(picture(2), URL)])) == [
+    assert read_by_stock_client(success([*inline(1), in_bucket(picture(2))])) == [
         ("ComfyUI_00001_.png", "base64", base64.b64encode(b"picture 1").decode()),
         ("ComfyUI_00002_.png", "s3_url", URL),
     ]

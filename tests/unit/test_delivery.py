@@ -1,15 +1,19 @@
 import asyncio
+import base64
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from handler.answer import StoredImage, encoded_bytes, success_answer
+from handler.answer import Stored, encoded_bytes, success_answer
 from handler.bucket import Bucket, object_key
 from handler.delivery import AnswerLimits, Deliverer
 from handler.errors import InvalidInput, OutputTooLarge, UploadFailed
+from handler.file_kinds import FileKind
 from handler.job import Delivery, Job
-from handler.job_folder import OutputImage
+from handler.node_outputs import NodeText
+from handler.output_file import Output, OutputFile, OutputImage
 from handler.workflow import Workflow
 
 ROOMY = AnswerLimits(run_bytes=100_000, runsync_bytes=200_000)
@@ -22,14 +26,18 @@ class FakeBucket:
         self, template: str = "{request_id}/{name}.{ext}", broken: str | None = None
     ) -> None:
         self.objects: dict[str, tuple[bytes, str]] = {}
+        self.sent_from_disk: list[str] = []
         self._template = template
         self._broken = broken
 
     def key(self, **values: str) -> str:
         return object_key(self._template, **values)
 
-    async def put(self, data: bytes, *, key: str, content_type: str) -> str:
+    async def put(self, data: bytes | Path, *, key: str, content_type: str) -> str:
         await asyncio.sleep(0)
+        if isinstance(data, Path):
+            self.sent_from_disk.append(key)
+            data = data.read_bytes()
         if self._broken is not None and self._broken in key:
             raise UploadFailed("the bucket is full")
         self.objects[key] = (data, content_type)
@@ -47,23 +55,32 @@ def picture(path: str = "a_00001_", extension: str = "png", size: int = 10) -> O
     )
 
 
-def build(stored: Sequence[StoredImage]) -> dict[str, Any]:
-    return success_answer(stored, request_id="r-1", prompt_id="p-1", seed=None)
+def clip(folder: Path, name: str = "a.mp4", size: int = 10) -> OutputFile:
+    source = folder / name
+    source.write_bytes(b"v" * size)
+    stem = name.partition(".")[0]
+    return OutputFile(
+        "61", name, stem, source, FileKind.VIDEO, "video/mp4", size, "0" * 64
+    )  # fmt: skip
+
+
+def build(stored: Sequence[Stored]) -> dict[str, Any]:
+    return success_answer(stored, (), request_id="r-1", prompt_id="p-1", seed=None)
 
 
 def deliver(
     bucket: FakeBucket | None,
     a_job: Job,
-    *images: OutputImage,
+    *files: Output,
     limits: AnswerLimits = ROOMY,
 ) -> dict[str, Any]:
     deliverer = Deliverer(cast("Bucket | None", bucket), limits)
     deliverer.check(a_job)
-    return asyncio.run(deliverer.deliver(a_job, images or [picture()], build))
+    return asyncio.run(deliverer.deliver(a_job, files or [picture()], build))
 
 
-def inline_bytes(image: OutputImage) -> int:
-    return encoded_bytes(build([StoredImage(image, None)]))
+def inline_bytes(*files: Output) -> int:
+    return encoded_bytes(deliver(None, job(), *files, limits=AnswerLimits(10**9, 10**9)))
 
 
 @pytest.mark.parametrize("delivery", [Delivery.AUTO, Delivery.BASE64])
@@ -144,6 +161,53 @@ def test_each_route_has_its_own_limit() -> None:
     assert deliver(None, job(job_id="sync-1"), picture(size=5000), limits=limits)["ok"] is True
     with pytest.raises(OutputTooLarge):
         deliver(None, job(job_id="1"), picture(size=5000), limits=limits)
+
+
+@pytest.mark.parametrize("sizes", [(5000, 4999, 4998), (1, 2, 3), (0, 0, 0)])
+def test_the_size_is_exact_before_a_file_is_read(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    one, two, three = sizes
+    files = [clip(tmp_path, size=one), picture(size=two), picture("b", size=three)]
+    size = inline_bytes(*files)
+    tight = AnswerLimits(run_bytes=size, runsync_bytes=size)
+    assert encoded_bytes(deliver(None, job(), *files, limits=tight)) == size
+    for file in files[:1]:
+        file.body.unlink()
+    with pytest.raises(OutputTooLarge) as caught:
+        deliver(None, job(), *files, limits=AnswerLimits(size - 1, size))
+    assert caught.value.details["answer_bytes"] == size
+
+
+def test_a_file_that_is_no_picture_is_sent_from_the_disk(tmp_path: Path) -> None:
+    bucket = FakeBucket()
+    answer = deliver(bucket, job(), clip(tmp_path), picture("a"))
+    assert bucket.sent_from_disk == ["r-1/a.mp4"]
+    assert bucket.objects == {
+        "r-1/a.mp4": (b"v" * 10, "video/mp4"),
+        "r-1/a.png": (b"x" * 10, "image/png"),
+    }
+    assert answer["url"] == answer["image_url"] == "https://bucket.example.com/r-1/a.png"
+    assert answer["files"][0]["data"] == "https://bucket.example.com/r-1/a.mp4"
+
+
+def test_a_large_file_takes_the_small_picture_with_it_to_the_bucket(tmp_path: Path) -> None:
+    """Callers read an address or data, not now the one and now the other."""
+    answer = deliver(FakeBucket(), job(Delivery.BASE64), picture(), clip(tmp_path, size=100_000))
+    assert {answer["images"][0]["type"], answer["files"][0]["type"]} == {"s3_url"}
+
+
+def test_a_file_is_in_the_answer_where_it_fits(tmp_path: Path) -> None:
+    [entry] = deliver(None, job(), clip(tmp_path))["files"]
+    assert base64.b64decode(entry["data"]) == b"v" * 10
+
+
+def test_an_answer_that_is_too_large_even_with_all_files_in_the_bucket_is_refused() -> None:
+    def with_texts(stored: Sequence[Stored]) -> dict[str, Any]:
+        texts = [NodeText("1", "x" * 60_000), NodeText("2", "x" * 60_000)]
+        return success_answer(stored, texts, request_id="r", prompt_id="p", seed=None)
+
+    deliverer = Deliverer(cast("Bucket", FakeBucket()), ROOMY)
+    with pytest.raises(OutputTooLarge, match="with all 1 files in the bucket"):
+        asyncio.run(deliverer.deliver(job(), [picture()], with_texts))
 
 
 def test_a_picture_that_can_not_be_stored_fails_the_job() -> None:

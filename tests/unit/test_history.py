@@ -14,7 +14,8 @@ from handler.errors import (
     OutOfMemory,
     WorkerError,
 )
-from handler.history import SavedFile, files_of, read_execution
+from handler.history import Execution, read_execution
+from handler.node_outputs import NodeText, SavedFile
 
 # As ComfyUI's PromptExecutor.handle_execution_error fills it.
 TRACEBACK = ['  File "/comfy/execution.py", line 515, in execute\n    output_data = await get()\n']
@@ -65,9 +66,13 @@ def failed_entry(exception_type: str, exception_message: str) -> dict[str, Any]:
     )
 
 
+def read(entry: Any, **wishes: bool) -> Execution:
+    return read_execution(entry, "job", **wishes)
+
+
 def fault_of(entry: Any) -> WorkerError:
     with pytest.raises(WorkerError) as caught:
-        read_execution(entry)
+        read(entry)
     return caught.value
 
 
@@ -76,7 +81,7 @@ def test_a_success_has_its_files_in_the_order_of_the_nodes() -> None:
         "60": {"images": [image("a.png"), image("b.png", subfolder="job/x")]},
         "9": {"images": [image("c.webp", subfolder="")], "animated": [True]},
     }
-    assert read_execution(entry_of(outputs)).saved == (
+    assert read(entry_of(outputs)).files == (
         SavedFile("60", "a.png", "job", "output"),
         SavedFile("60", "b.png", "job/x", "output"),
         SavedFile("9", "c.webp", "", "output"),
@@ -91,40 +96,48 @@ def test_the_times_of_a_success_are_in_seconds() -> None:
         message("execution_cached", 1_790_000_000_600, nodes=["37"]),
         message("execution_success", 1_790_000_004_000),
     )
-    execution = read_execution(entry)
+    execution = read(entry)
     assert (execution.started_at_s, execution.ended_at_s) == (1_790_000_000.5, 1_790_000_004.0)
 
 
 def test_times_that_comfyui_does_not_tell_are_unknown() -> None:
     told = (["execution_start", {}], ["execution_success", {}])
     entry = entry_of({"60": {"images": [image("a.png")]}}, "success", *told)
-    execution = read_execution(entry)
+    execution = read(entry)
     assert (execution.started_at_s, execution.ended_at_s) == (None, None)
 
 
-def test_previews_are_told_from_saved_pictures() -> None:
-    outputs = {"5": {"images": [image("p.png", "temp")]}, "60": {"images": [image("a.png")]}}
-    execution = read_execution(entry_of(outputs))
-    assert [file.filename for file in execution.saved] == ["a.png"]
+PREVIEW_AND_PICTURE = {
+    "5": {"images": [image("p.png", "temp")]},
+    "60": {"images": [image("a.png")]},
+}
 
 
-@pytest.mark.parametrize("status_str", ["success", "error"])
-def test_all_files_of_a_run_are_known_however_it_ended(status_str: str) -> None:
-    outputs = {"5": {"images": [image("p.png", "temp")]}, "60": {"images": [image("a.png")]}}
-    assert files_of(entry_of(outputs, status_str)) == (
-        SavedFile("5", "p.png", "job", "temp"),
-        SavedFile("60", "a.png", "job", "output"),
-    )
+def test_previews_are_left_out_unless_wanted() -> None:
+    assert [file.filename for file in read(entry_of(PREVIEW_AND_PICTURE)).files] == ["a.png"]
 
 
-def test_saved_files_of_every_kind_are_named_and_texts_are_none() -> None:
-    outputs = {
-        "4": {"text": ["a caption"], "result": [None, {"filename": 1}]},
-        "5": {"audio": [image("a.flac")]},
-        "60": {"images": [image("a.png")]},
-    }
-    saved = read_execution(entry_of(outputs)).saved
-    assert [file.filename for file in saved] == ["a.flac", "a.png"]
+def test_previews_that_are_wanted_come_after_what_was_saved() -> None:
+    files = read(entry_of(PREVIEW_AND_PICTURE), wants_previews=True).files
+    assert [file.filename for file in files] == ["a.png", "p.png"]
+
+
+@pytest.mark.parametrize("wants_previews", [True, False])
+def test_what_a_loader_shows_of_its_own_is_no_output(wants_previews: bool) -> None:
+    outputs = {"1": {"images": [image("photo.png", "input")]}, "60": {"images": [image("a.png")]}}
+    files = read(entry_of(outputs), wants_previews=wants_previews).files
+    assert [file.filename for file in files] == ["a.png"]
+
+
+def test_a_file_that_two_nodes_show_is_the_first_one_s() -> None:
+    clip = image("a.mp4")
+    outputs = {"3": {"gifs": [clip], "videos": [clip]}, "4": {"result": ["job/a.mp4"]}}
+    assert read(entry_of(outputs)).files == (SavedFile("3", "a.mp4", "job", "output"),)
+
+
+def test_a_run_with_only_texts_is_a_success() -> None:
+    execution = read(entry_of({"4": {"text": ["a caption"]}}))
+    assert (execution.files, execution.texts) == ((), (NodeText("4", "a caption"),))
 
 
 def test_a_run_that_failed_between_two_nodes_is_no_success() -> None:
@@ -143,10 +156,19 @@ def test_a_success_with_only_previews_is_no_output_and_says_what_to_use() -> Non
     fault = fault_of(entry_of({"5": {"images": [image("p.png", "temp")]}}))
     assert type(fault) is NoOutput
     assert "SaveImage instead of a PreviewImage" in fault.message
+    assert "input.output.previews" in fault.message
 
 
-@pytest.mark.parametrize("outputs", [{}, {"4": {"text": ["x"]}}, {"1": {"images": []}}])
-def test_a_success_without_pictures_is_no_output(outputs: dict[str, Any]) -> None:
+def test_only_previews_are_enough_when_they_are_wanted() -> None:
+    entry = entry_of({"5": {"images": [image("p.png", "temp")]}})
+    assert [file.folder_type for file in read(entry, wants_previews=True).files] == ["temp"]
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [{}, {"4": {"value": [7], "result": ["x", None]}}, {"1": {"images": []}}, {"1": {"text": []}}],
+)
+def test_a_success_without_files_or_texts_is_no_output(outputs: dict[str, Any]) -> None:
     fault = fault_of(entry_of(outputs))
     assert type(fault) is NoOutput
     assert "a node such as SaveImage" in fault.message
@@ -231,6 +253,7 @@ GOOD = entry_of({"60": {"images": [image("a.png")]}})
         {**GOOD, "outputs": {"60": {"images": None}}},
         {**GOOD, "outputs": {"60": {"images": ["a.png"]}}},
         {**GOOD, "outputs": {"60": {"images": [{"filename": "a.png"}]}}},
+        {**GOOD, "outputs": {"60": {"images": [{**image("a.png"), "subfolder": 7}]}}},
         entry_of(GOOD["outputs"], "success", ["execution_success", {"timestamp": "now"}]),
         entry_of(GOOD["outputs"], "success", ["execution_success", ["timestamp"]]),
     ],
@@ -246,7 +269,7 @@ JSON = st.recursive(
     lambda children: (
         st.lists(children, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["images", "filename", "subfolder", "type", "timestamp", "node_id"]),
+            st.sampled_from(["images", "text", "filename", "subfolder", "type", "timestamp"]),
             children,
             max_size=4,
         )
@@ -270,7 +293,10 @@ FILES = st.fixed_dictionaries(
 )
 OUTPUTS = st.dictionaries(
     st.sampled_from("12"),
-    st.fixed_dictionaries({"images": st.lists(FILES, max_size=2)}) | JSON,
+    st.fixed_dictionaries(
+        {"images": st.lists(FILES, max_size=2)}, optional={"text": st.lists(JSON, max_size=2)}
+    )
+    | JSON,
     max_size=2,
 )
 
@@ -279,4 +305,5 @@ OUTPUTS = st.dictionaries(
 @given(st.fixed_dictionaries({"status": STATUSES, "outputs": OUTPUTS}))
 def test_any_entry_is_an_execution_or_a_fault_of_the_worker_s_own(entry: dict[str, Any]) -> None:
     with contextlib.suppress(WorkerError):
-        assert read_execution(entry).saved
+        execution = read(entry)
+        assert execution.files or execution.texts

@@ -140,7 +140,7 @@ def test_an_unknown_key_like_no_other_is_refused_with_all_that_are_known() -> No
     fault = fault_of(InvalidInput, output={"zzz": 1})
     assert (
         fault.message
-        == "input.output has an unknown key 'zzz'; known keys: delivery, format, quality"
+        == "input.output has an unknown key 'zzz'; known keys: delivery, format, quality, previews"
     )
     assert fault.details == {"key": "zzz"}
 
@@ -393,3 +393,15 @@ def test_a_format_and_a_quality_are_taken() -> None:
 def test_a_wrong_format_or_quality_is_refused(output: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=r"input\.output\.(format|quality)"):
         parse(output=output)
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(True, True), (False, False), (None, False)])
+def test_previews_are_given_only_when_asked_for(value: Any, wanted: bool) -> None:
+    assert parse(output={"previews": value}).wants_previews is wanted
+    assert parse(output={}).wants_previews is False
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", []])
+def test_a_wish_for_previews_is_yes_or_no(value: Any) -> None:
+    message = fault_of(InvalidInput, output={"previews": value}).message
+    assert message == "input.output.previews must be true or false"

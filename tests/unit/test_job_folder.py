@@ -1,5 +1,4 @@
 import asyncio
-import hashlib
 import io
 import threading
 from collections.abc import Iterator
@@ -9,10 +8,12 @@ import pytest
 from PIL import Image
 
 from handler.comfy_process import ComfyPaths
-from handler.errors import ComfyProtocol, InternalError, UnsupportedOutput
-from handler.history import Execution, SavedFile
+from handler.errors import ComfyProtocol, InternalError
+from handler.history import Execution
 from handler.images import InputImage
-from handler.job_folder import JobFolder, OutputImage, open_job_folder
+from handler.job_folder import TEXT_BYTES, JobFolder, open_job_folder
+from handler.node_outputs import NodeText, SavedFile
+from handler.output_file import Output, OutputFile, OutputImage, Outputs
 
 JOB = "0f4e"
 
@@ -29,8 +30,25 @@ def saved(
     return SavedFile(node_id, filename, subfolder, folder_type)
 
 
-def read(folder: JobFolder, *files: SavedFile) -> list[OutputImage]:
-    return folder.read_images(Execution(files, None, None))
+def read(folder: JobFolder, *files: SavedFile) -> list[Output]:
+    return list(folder.read_outputs(Execution(files, (), None, None)).files)
+
+
+def read_image(folder: JobFolder, file: SavedFile) -> OutputImage:
+    [image] = read(folder, file)
+    assert isinstance(image, OutputImage)
+    return image
+
+
+def read_file(folder: JobFolder, saved_file: SavedFile) -> OutputFile:
+    [file] = read(folder, saved_file)
+    assert isinstance(file, OutputFile)
+    return file
+
+
+def read_texts(folder: JobFolder, *texts: str) -> Outputs:
+    shown = tuple(NodeText(str(number), text) for number, text in enumerate(texts))
+    return folder.read_outputs(Execution((), shown, None, None))
 
 
 @pytest.fixture
@@ -71,22 +89,6 @@ def test_a_picture_that_can_not_be_written_is_the_workers_fault(
     assert str(paths.input_dir) not in caught.value.message
 
 
-@pytest.mark.parametrize(
-    ("kind", "extension", "content_type"),
-    [("PNG", "png", "image/png"), ("JPEG", "jpg", "image/jpeg"), ("WEBP", "webp", "image/webp")],
-)
-def test_a_saved_picture_is_read_and_described(
-    folder: JobFolder, paths: ComfyPaths, kind: str, extension: str, content_type: str
-) -> None:
-    data = picture(kind)
-    (paths.output_dir / JOB / f"cat_00001_.{extension}").write_bytes(data)
-    [image] = read(folder, saved(f"cat_00001_.{extension}"))
-    assert (image.node_id, image.path, image.extension) == ("9", "cat_00001_", extension)
-    assert (image.width, image.height, image.content_type) == (3, 2, content_type)
-    assert image.data == data
-    assert image.sha256 == hashlib.sha256(data).hexdigest()
-
-
 def test_pictures_come_in_the_order_in_which_they_were_saved(
     folder: JobFolder, paths: ComfyPaths
 ) -> None:
@@ -101,7 +103,7 @@ def test_pictures_come_in_the_order_in_which_they_were_saved(
 def test_a_workflows_own_subfolders_stay_in_the_path(folder: JobFolder, paths: ComfyPaths) -> None:
     (paths.output_dir / JOB / "deep" / "er").mkdir(parents=True)
     (paths.output_dir / JOB / "deep" / "er" / "cat.png").write_bytes(picture())
-    [image] = read(folder, saved("cat.png", f"{JOB}/deep/er"))
+    image = read_image(folder, saved("cat.png", f"{JOB}/deep/er"))
     assert image.path == "deep/er/cat"
 
 
@@ -109,7 +111,7 @@ def test_a_picture_outside_the_jobs_folder_is_read_too(
     folder: JobFolder, paths: ComfyPaths
 ) -> None:
     (paths.output_dir / "stray.png").write_bytes(picture())
-    [image] = read(folder, saved("stray.png", ""))
+    image = read_image(folder, saved("stray.png", ""))
     assert image.path == "stray"
 
 
@@ -152,15 +154,81 @@ def test_a_missing_file_is_told(folder: JobFolder) -> None:
     assert caught.value.details == {"node_id": "9", "filename": "cat.png"}
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00"]
-)
-def test_a_file_that_is_no_picture_is_told(
-    folder: JobFolder, paths: ComfyPaths, data: bytes
+def test_a_file_that_is_no_picture_stays_on_disk_until_the_end(
+    folder: JobFolder, paths: ComfyPaths
 ) -> None:
-    (paths.output_dir / JOB / "cat.png").write_bytes(data)
-    with pytest.raises(UnsupportedOutput, match="is no picture"):
-        read(folder, saved("cat.png"))
+    clip = paths.output_dir / JOB / "clip.mp4"
+    clip.write_bytes(b"a clip")
+    file = read_file(folder, saved("clip.mp4"))
+    assert (file.source, file.path, file.extension) == (clip.resolve(), "clip", "mp4")
+
+
+@pytest.mark.parametrize("folder_type", ["output", "temp"])
+def test_a_file_from_elsewhere_is_taken_into_the_jobs_folder(
+    folder: JobFolder, paths: ComfyPaths, folder_type: str
+) -> None:
+    """There the next job may write, while this one's file is still being sent."""
+    root = {"output": paths.output_dir, "temp": paths.temp_dir / "temp"}[folder_type]
+    (root / "clip.mp4").write_bytes(b"a clip")
+    file = read_file(folder, saved("clip.mp4", "", folder_type))
+    assert file.source.is_relative_to(paths.output_dir / JOB)
+    assert file.source.read_bytes() == b"a clip"
+    assert not (root / "clip.mp4").exists()
+
+
+def test_previews_come_last_and_are_called_so(folder: JobFolder, paths: ComfyPaths) -> None:
+    (paths.temp_dir / "temp" / "p.png").write_bytes(picture())
+    (paths.output_dir / JOB / "a.mp4").write_bytes(b"a clip")
+    execution = Execution(
+        (saved("a.mp4"), saved("p.png", "", "temp")),
+        (NodeText("7", "x" * (TEXT_BYTES + 1)),),
+        None,
+        None,
+    )
+    files = folder.read_outputs(execution).files
+    assert [(file.filename, file.is_preview) for file in files] == [
+        ("a.mp4", False),
+        ("text_00001_.txt", False),
+        ("p.png", True),
+    ]
+
+
+def test_texts_that_fit_stay_texts(folder: JobFolder) -> None:
+    outputs = read_texts(folder, "a cat", "x" * (TEXT_BYTES - 5))
+    assert [text.text[:5] for text in outputs.texts] == ["a cat", "xxxxx"]
+    assert outputs.files == ()
+
+
+def test_a_text_that_does_not_fit_is_a_whole_file(folder: JobFolder) -> None:
+    long = "ä" * TEXT_BYTES
+    outputs = read_texts(folder, "a cat", long, "a dog")
+    assert [text.text for text in outputs.texts] == ["a cat", "a dog"]
+    [file] = outputs.files
+    assert isinstance(file, OutputFile)
+    assert (file.node_id, file.path, file.kind) == ("1", "text_00001_", "text")
+    assert file.source.read_text(encoding="utf-8") == long
+
+
+def test_pictures_that_are_named_by_a_pattern_are_all_read(
+    folder: JobFolder, paths: ComfyPaths
+) -> None:
+    """As VHS_VideoCombine names a sequence."""
+    for name in ("clip_1.001.png", "clip_1.002.png", "clip_1.txt", "clip_2.001.png"):
+        (paths.output_dir / JOB / name).write_bytes(picture())
+    names = [file.filename for file in read(folder, saved("clip_1.%03d.png"))]
+    assert names == ["clip_1.001.png", "clip_1.002.png"]
+
+
+def test_a_pattern_that_no_picture_has_is_told(folder: JobFolder) -> None:
+    with pytest.raises(ComfyProtocol, match="can't be read"):
+        read(folder, saved("clip_1.%03d.png"))
+
+
+def test_a_name_that_only_looks_like_a_pattern_is_a_name(
+    folder: JobFolder, paths: ComfyPaths
+) -> None:
+    (paths.output_dir / JOB / "100%d.png").write_bytes(picture())
+    assert [file.filename for file in read(folder, saved("100%d.png"))] == ["100%d.png"]
 
 
 def test_a_folder_in_the_place_of_a_picture_is_told(folder: JobFolder, paths: ComfyPaths) -> None:
@@ -225,7 +293,11 @@ def test_the_folders_are_removed_at_the_end(paths: ComfyPaths) -> None:
         folder.write_images([InputImage("a", picture(), "png", 3, 2)])
         (paths.output_dir / JOB / "deep").mkdir()
         (paths.output_dir / JOB / "deep" / "cat.png").touch()
+        # Of a node that saves previews under its filename_prefix.
+        (paths.temp_dir / "temp" / JOB).mkdir()
+        (paths.temp_dir / "temp" / JOB / "preview.mp4").touch()
     assert left_in(paths) == []
+    assert list((paths.temp_dir / "temp").iterdir()) == []
 
 
 def test_the_folders_are_removed_after_a_fault(paths: ComfyPaths) -> None:

@@ -1,10 +1,11 @@
 import hashlib
 import io
+from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from handler.job_folder import OutputImage
+from handler.output_file import OutputImage
 from handler.reencode import Encoding, ImageFormat, reencode
 
 
@@ -76,3 +77,69 @@ def test_less_quality_is_less_bytes() -> None:
         for quality in (10, 95)
     )
     assert small < large
+
+
+TIMES_MS = [40, 90, 140]
+
+
+def moving(kind: str, mode: str = "RGB", **more: Any) -> OutputImage:
+    first, *others = [Image.new(mode, (16, 8), colour) for colour in ("red", "green", "blue")]
+    buffer = io.BytesIO()
+    first.save(buffer, kind, save_all=True, append_images=others, duration=TIMES_MS, **more)
+    data = buffer.getvalue()
+    return OutputImage(
+        "9", f"a.{kind.lower()}", "a", data, f"image/{kind.lower()}", 16, 8, "0" * 64, frames=3
+    )
+
+
+def frames_of(image: OutputImage) -> tuple[list[int], list[Any]]:
+    """How long each is shown, and its colour."""
+    times, colours = [], []
+    with Image.open(io.BytesIO(image.data)) as picture:
+        for frame in ImageSequence.Iterator(picture):
+            colours.append(frame.convert("RGB").getpixel((8, 4)))
+            times.append(frame.info["duration"])
+    return times, colours
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP"])
+def test_a_moving_picture_keeps_moving_in_webp(kind: str) -> None:
+    more = {"lossless": True, "exif": Image.Exif()} if kind == "WEBP" else {}
+    image = reencode(moving(kind, **more), Encoding(ImageFormat.WEBP, 90))
+    assert (image.filename, image.content_type, image.frames) == ("a.webp", "image/webp", 3)
+    assert image.sha256 == hashlib.sha256(image.data).hexdigest()
+    times, colours = frames_of(image)
+    assert times == TIMES_MS
+    for colour, strong in zip(colours, (0, 1, 2), strict=True):
+        assert colour.index(max(colour)) == strong
+
+
+@pytest.mark.parametrize(("loops", "shown"), [({"loop": 0}, 0), ({}, 1)])
+def test_a_gif_that_plays_once_plays_once(loops: dict[str, int], shown: int) -> None:
+    image = reencode(moving("GIF", **loops), Encoding(ImageFormat.WEBP, 90))
+    assert opened(image).info["loop"] == shown
+
+
+def test_transparent_frames_stay_so() -> None:
+    clear, red = Image.new("RGBA", (8, 8)), Image.new("RGBA", (8, 8), "red")
+    buffer = io.BytesIO()
+    red.save(buffer, "PNG", save_all=True, append_images=[clear], duration=50, blend=0)
+    image = OutputImage("9", "a.png", "a", buffer.getvalue(), "image/apng", 8, 8, "0", frames=2)
+    picture = opened(reencode(image, Encoding(ImageFormat.WEBP, 90)))
+    picture.seek(1)
+    assert picture.convert("RGBA").getpixel((4, 4))[3] == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP"])
+@pytest.mark.parametrize("image_format", [ImageFormat.PNG, ImageFormat.JPEG])
+def test_a_moving_picture_is_never_made_a_still_one(kind: str, image_format: ImageFormat) -> None:
+    image = moving(kind)
+    assert reencode(image, Encoding(image_format, 90)) is image
+
+
+def test_the_workflow_does_not_survive_in_a_moving_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0110] = "prompt: the workflow"
+    image = moving("WEBP", exif=exif)
+    assert b"the workflow" in image.data
+    assert b"the workflow" not in reencode(image, Encoding(ImageFormat.WEBP, 90)).data

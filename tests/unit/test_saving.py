@@ -52,6 +52,36 @@ def test_an_uploaded_picture_stays_an_address(tmp_path: Path) -> None:
     assert files_in(tmp_path) == {}
 
 
+def test_other_files_are_kept_and_texts_stay_in_the_answer(tmp_path: Path) -> None:
+    whole = answer() | {
+        "files": [
+            entry("a.mp4", b"clip"),
+            {"filename": "b", "type": "s3_url", "data": "https://x"},
+        ],
+        "texts": [{"node_id": "7", "text": "a cat"}],
+    }
+    save_answer(tmp_path, "job-1", whole)
+    assert files_in(tmp_path) == {"job-1/a.mp4": b"clip"}
+    kept = saved(tmp_path)
+    assert [(file["type"], file["data"]) for file in kept["files"]] == [
+        ("file", "a.mp4"),
+        ("s3_url", "https://x"),
+    ]
+    assert (kept["images"], kept["texts"]) == ([], whole["texts"])
+
+
+def test_a_file_and_a_picture_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    whole = answer(entry("a.bin", b"one")) | {"files": [entry("a.bin", b"two")]}
+    save_answer(tmp_path, "job-1", whole)
+    assert sorted(files_in(tmp_path).values()) == [b"one", b"two"]
+
+
+def test_a_file_with_the_answer_s_own_name_is_kept_beside_it(tmp_path: Path) -> None:
+    save_answer(tmp_path, "job-1", answer() | {"files": [entry("answer.json", b"mine")]})
+    assert files_in(tmp_path) == {"job-1/1-answer.json": b"mine"}
+    assert saved(tmp_path)["ok"] is True
+
+
 def test_the_answer_that_the_caller_gets_is_left_alone(tmp_path: Path) -> None:
     whole = answer(entry("a.png", b"one"))
     save_answer(tmp_path, "job-1", whole)
