@@ -64,7 +64,9 @@ class JobFolder:
         for file in files:
             if file.folder_type in self._roots:
                 with contextlib.suppress(OSError, ComfyProtocol):
-                    self._path_of(file).unlink()
+                    path = self._path_of(file)
+                    if not path.is_relative_to(self._own.resolve()):
+                        path.unlink()
 
     @property
     def _roots(self) -> Mapping[str, Path]:

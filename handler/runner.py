@@ -116,14 +116,6 @@ class Runner:
         pictures = await self._fetch(job, timings, reporter)
         prompt_id = str(uuid.uuid4())
         structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
-
-        def build(stored: Sequence[Stored]) -> dict[str, Any]:
-            answer = success_answer(
-                stored, outputs.texts,
-                request_id=job.request_id, prompt_id=prompt_id, seed=workflow.seed,
-            )  # fmt: skip
-            return answer | {"timings": timings.as_dict()}
-
         with open_job_folder(self._paths, prompt_id) as folder:
             async with self._connect() as comfy:
                 workflow = await self._api_form(job, pictures, comfy)
@@ -153,12 +145,22 @@ class Runner:
                 finally:
                     with contextlib.suppress(ComfyProtocol):
                         folder.drop_strays(prompt_run.files)
-            # Large files are sent from the folder.
+            # Within the folder's life: large files are sent from there.
             reporter.report("deliver", percent=99)
-            with timings.phase("deliver"):
-                answer = await self._deliverer.deliver(job, outputs.files, build)
-        answer["timings"] = timings.as_dict()
-        return answer
+            return await self._deliver(job, outputs, timings, prompt_id, workflow.seed)
+
+    async def _deliver(
+        self, job: Job, outputs: Outputs, timings: Timings, prompt_id: str, seed: int | None
+    ) -> dict[str, Any]:
+        def build(stored: Sequence[Stored]) -> dict[str, Any]:
+            answer = success_answer(
+                stored, outputs.texts, request_id=job.request_id, prompt_id=prompt_id, seed=seed
+            )
+            return answer | {"timings": timings.as_dict()}
+
+        with timings.phase("deliver"):
+            answer = await self._deliverer.deliver(job, outputs.files, build)
+        return answer | {"timings": timings.as_dict()}
 
     async def _fetch(self, job: Job, timings: Timings, reporter: Reporter) -> Sequence[InputImage]:
         """The job's pictures. Raises InvalidImage, ImageUnreachable."""

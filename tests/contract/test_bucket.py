@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+import tracemalloc
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -374,6 +375,32 @@ def test_a_file_is_sent_whole_again_after_a_failure(script: Script, tmp_path: Pa
         assert headers["x-amz-content-sha256"] == hashlib.sha256(data).hexdigest()
         assert headers["content-md5"] == base64.b64encode(hashlib.md5(data).digest()).decode()
         assert "transfer-encoding" not in headers
+
+
+def test_a_large_file_is_never_held_in_memory(tmp_path: Path) -> None:
+    class Drain(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            left = int(self.headers["Content-Length"])
+            while left:
+                left -= len(self.rfile.read(min(left, 1 << 16)))
+            self.wfile.write(STORED)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with (tmp_path / "a.mp4").open("wb") as file:
+        file.truncate(64 << 20)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Drain) as store:
+        threading.Thread(target=store.serve_forever, daemon=True).start()
+        bucket = Bucket(settings(f"http://127.0.0.1:{store.server_port}"))
+        tracemalloc.start()
+        try:
+            asyncio.run(bucket.put(tmp_path / "a.mp4", key="r/a.mp4", content_type="video/mp4"))
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            store.shutdown()
+    assert peak_bytes < 16 << 20
 
 
 def test_a_store_that_keeps_failing_is_given_up(script: Script) -> None:

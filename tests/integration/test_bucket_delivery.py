@@ -1,6 +1,7 @@
-"""Pictures into a bucket over real HTTP, and a worker that keeps its secrets."""
+"""Pictures and other files into a bucket over real HTTP, and a worker that keeps its secrets."""
 
 import base64
+import hashlib
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.integration.worker_process import (
     WorkerProcess,
     invert_workflow,
     job_input,
+    node,
     photo,
     shows_inverse,
 )
@@ -97,6 +99,59 @@ def test_an_answer_over_the_limit_of_its_route_goes_to_the_bucket(
     assert output["images"][0]["type"] == "s3_url"
     output = api.result(api.submit(job, job_id="sync-1"), RESULT_S)["output"]
     assert output["images"][0]["type"] == "base64"
+
+
+def fetched(entry: dict[str, Any]) -> bytes:
+    """What the address of an entry opens, with the type and the digest that the entry tells."""
+    assert entry["type"] == "s3_url"
+    with urllib.request.urlopen(entry["data"]) as answer:
+        data: bytes = answer.read()
+        assert answer.headers["Content-Type"] == entry["content_type"]
+    assert (len(data), hashlib.sha256(data).hexdigest()) == (entry["bytes"], entry["sha256"])
+    return data
+
+
+def noise_video(**more: Any) -> dict[str, Any]:
+    return {
+        "1": node("LoadImage", image="photo.png"),
+        "2": node("RepeatImageBatch", image=["1", 0], amount=3),
+        "3": node("CombineVideo", images=["2", 0], save_output=True, quality=0),
+        **more,
+    }
+
+
+def test_a_video_over_the_limit_goes_to_the_bucket(
+    api: RunPodApi, worker: WorkerProcess, bucket: Any
+) -> None:
+    job = job_input(
+        noise_video(), photo(5, (200, 200)), request_id="film-1", output={"delivery": "base64"}
+    )
+    output = api.result(api.submit(job), RESULT_S)["output"]
+    [entry] = output["files"]
+    assert entry["bytes"] > 60_000
+    assert fetched(entry)[4:8] == b"ftyp"
+    assert output["url"] == entry["data"]
+    assert output["images"] == []
+    assert not output.keys() & {"image_url", "image_base64"}
+    assert "film-1/result.mp4" in keys(bucket)
+    assert worker.job_files() == []
+
+
+def test_every_file_of_a_job_has_an_object_of_its_own(
+    api: RunPodApi, worker: WorkerProcess, bucket: Any
+) -> None:
+    savers = {
+        "4": node("SaveImage", images=["1", 0], filename_prefix="out"),
+        "5": node("CreateVideo", images=["2", 0], fps=8.0),
+        "6": node("SaveVideo", video=["5", 0], filename_prefix="out", format="mp4", codec="h264"),
+    }
+    job = job_input(noise_video(**savers), photo(6, (64, 64)), request_id="film-2")
+    output = api.result(api.submit(job), RESULT_S)["output"]
+    stored = [key for key in keys(bucket) if key.startswith("film-2/")]
+    assert sorted(key.rpartition(".")[2] for key in stored) == ["mp4", "mp4", "png"]
+    for entry in (*output["images"], *output["files"]):
+        fetched(entry)
+    assert output["url"] == output["image_url"] == output["images"][0]["data"]
 
 
 def test_secrets_and_pictures_never_reach_the_log_or_comfyui(

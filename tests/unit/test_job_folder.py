@@ -262,6 +262,14 @@ def test_previews_and_stray_files_are_removed(folder: JobFolder, paths: ComfyPat
     assert not stray.exists()
 
 
+def test_the_jobs_own_files_stay_until_the_end(folder: JobFolder, paths: ComfyPaths) -> None:
+    """They are sent after the strays are gone."""
+    clip = paths.output_dir / JOB / "clip.mp4"
+    clip.write_bytes(b"a clip")
+    folder.drop_strays([saved("clip.mp4")])
+    assert clip.exists()
+
+
 def test_files_of_other_jobs_are_no_strays(folder: JobFolder, paths: ComfyPaths) -> None:
     other = paths.output_dir / "other" / "cat.png"
     other.parent.mkdir()
