@@ -86,6 +86,7 @@ RUN python3 /build/scripts/vendor_comfyui.py --into /comfyui \
 FROM base AS code
 COPY LICENSE models.lock /app/
 COPY comfy/launch.py /app/comfy/
+COPY comfy/worker_nodes/ /app/comfy/worker_nodes/
 COPY scripts/fetch_models.py scripts/healthcheck.py scripts/verify_models.py /app/scripts/
 COPY handler/ /app/handler/
 RUN python3 -m compileall -q --invalidation-mode checked-hash /app

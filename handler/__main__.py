@@ -78,8 +78,11 @@ def _run(settings: Settings, *, is_local: bool) -> None:
     models = _find_models(settings, places)
     with contextlib.ExitStack() as stack:
         paths = stack.enter_context(
-            open_run_dir(settings.worker_run_dir, models, places, settings.comfy_dir)
-        )
+            open_run_dir(
+                settings.worker_run_dir, models, places, settings.comfy_dir,
+                None if settings.comfy_stock else PROJECT_DIR / "comfy" / "worker_nodes",
+            )
+        )  # fmt: skip
         supervisor = stack.enter_context(_supervised(settings, paths, models))
         # The SDK takes a second to import: ComfyUI boots meanwhile.
         from handler.serverless import register_fitness_checks, serve

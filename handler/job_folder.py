@@ -39,8 +39,10 @@ class JobFolder:
         files: dict[str, str] = {}
         try:
             for index, image in enumerate(images):
-                files[image.name] = f"{index}.{image.extension}"
-                (self.input_dir / self.name / files[image.name]).write_bytes(image.data)
+                extension = "png" if image.uncompressed else image.extension
+                files[image.name] = f"{index}.{extension}"
+                path = self.input_dir / self.name / files[image.name]
+                path.write_bytes(image.uncompressed or image.data)
         except OSError as exc:
             raise InternalError(f"can't write the job's pictures: {exc.strerror}") from exc
         return files

@@ -17,9 +17,13 @@ _OWN_FOLDER = "qwen-worker"
 
 @contextlib.contextmanager
 def open_run_dir(
-    run_dir: Path | None, found: Iterable[FoundModel], places: Iterable[Place], comfy_dir: Path
+    run_dir: Path | None,
+    found: Iterable[FoundModel],
+    places: Iterable[Place],
+    comfy_dir: Path,
+    nodes_dir: Path | None = None,
 ) -> Iterator[ComfyPaths]:
-    """Make the folders and the file that tells ComfyUI where the models are.
+    """Make the folders and the file that tells ComfyUI where the models and our nodes are.
 
     All of it is in one folder of our own in `run_dir`, so that nothing else there is touched; what
     an earlier worker left in it is removed. Without `run_dir` a temporary folder is made, and
@@ -39,6 +43,8 @@ def open_run_dir(
             link_models(found, paths.models_dir)
             kinds = [folder.name for folder in (comfy_dir / "models").glob("*/")]
             sections = model_folders(paths.models_dir, places, kinds)
+            if nodes_dir is not None:
+                sections["worker nodes"] = {"custom_nodes": str(nodes_dir.absolute())}
             # ComfyUI reads YAML, of which JSON is a part.
             paths.model_paths.write_text(json.dumps(sections, indent=1))
         except OSError as exc:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,8 @@ from handler.output_file import Output, OutputImage, Outputs
 from handler.progress import Reporter
 from handler.prompt_edit import PromptEdit, compile_edit
 from handler.prompt_run import PromptRun
-from handler.reencode import reencode
+from handler.reencode import Encoding, reencode
+from handler.stored_png import compress
 from handler.supervisor import Supervisor
 from handler.workflow import Workflow, parse_nodes
 
@@ -35,13 +37,18 @@ log = get_logger()
 
 def _collect(folder: JobFolder, execution: Execution, job: Job) -> Outputs:
     outputs = folder.read_outputs(execution)
-    return replace(outputs, files=tuple(_as_asked(file, job) for file in outputs.files))
+    return replace(outputs, files=tuple(_as_asked(file, job.encoding) for file in outputs.files))
 
 
-def _as_asked(file: Output, job: Job) -> Output:
-    if job.encoding is None or not isinstance(file, OutputImage):
+def _as_asked(file: Output, encoding: Encoding | None) -> Output:
+    """As the caller gets it: pictures compressed, whatever ComfyUI's nodes have saved."""
+    if not isinstance(file, OutputImage):
         return file
-    return reencode(file, job.encoding)
+    if encoding is not None:
+        file = reencode(file, encoding)
+    if (data := compress(file.data)) is file.data:
+        return file
+    return replace(file, data=data, sha256=hashlib.sha256(data).hexdigest())
 
 
 class Timings:

@@ -31,6 +31,8 @@ from handler.images import ImageLimits
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
+# Up to it a picture is kept a second time, 4 bytes a pixel, while its job is in hand.
+_UNCOMPRESSED_PIXELS = 2048 * 2048
 # Custom nodes run third-party code: the child gets what a CUDA program needs and no key of ours.
 _CHILD_NAMES = frozenset(
     """HOME LANG LC_ALL LD_LIBRARY_PATH LD_PRELOAD PATH SSL_CERT_DIR SSL_CERT_FILE TMPDIR TZ USER
@@ -147,6 +149,13 @@ class Settings(BaseSettings):
         int,
         Field(ge=0, le=100, description="starts after a crash within 10 minutes before giving up"),
     ] = 3
+    comfy_stock: Annotated[
+        bool,
+        Field(
+            description="start upstream's main.py unchanged, without the worker's own nodes; "
+            "to tell whose a fault is"
+        ),
+    ] = False
     bucket_endpoint_url: Annotated[
         str | None,
         Field(pattern=r"^https?://[^/\s]+", description="S3 endpoint, for R2 the account's"),
@@ -223,6 +232,7 @@ class Settings(BaseSettings):
             count=self.worker_max_images,
             data_bytes=self.worker_max_image_bytes,
             pixels=self.worker_max_image_pixels,
+            uncompressed_pixels=0 if self.comfy_stock else _UNCOMPRESSED_PIXELS,
         )
 
     @property
