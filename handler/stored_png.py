@@ -36,14 +36,8 @@ def for_load_image(picture: Image.Image) -> bytes | None:
     if picture.mode != "P" and "transparency" in picture.info:
         return None
     ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode in {"RGB", "RGBA"}:
-        return _store(picture)
-    pixels = picture.convert("RGB")
-    if picture.mode == "LA":
-        pixels.putalpha(picture.getchannel("A"))
-    elif "transparency" in picture.info:
-        pixels.putalpha(picture.convert("RGBA").getchannel("A"))
-    return _store(pixels)
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    return _store(picture if picture.mode == mode else picture.convert(mode))
 
 
 def compress(data: bytes) -> bytes:
