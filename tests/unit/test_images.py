@@ -3,17 +3,19 @@ import contextlib
 import io
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from handler.errors import InvalidImage
 from handler.images import ImageLimits, InputImage, decode_image
 
 LIMITS = ImageLimits(count=4, data_bytes=200_000, pixels=1_000_000)
+UNCOMPRESSED = replace(LIMITS, uncompressed_pixels=24 * 16)
 
 
 def encoded(data: bytes) -> str:
@@ -26,6 +28,11 @@ def saved(kind: str, mode: str = "RGB", size: tuple[int, int] = (24, 16), **opti
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+TURNED = Image.Exif()
+TURNED[ExifTags.Base.Orientation] = 6
+TURNED[ExifTags.Base.Software] = "a camera"
 
 
 def animated(kind: str, frames: int, size: tuple[int, int]) -> bytes:
@@ -276,7 +283,7 @@ def test_an_animation_that_ends_within_its_second_frame_is_refused(kind: str) ->
 
 def decoded_or_refused(text: str) -> None:
     with contextlib.suppress(InvalidImage):
-        image = decode(text)
+        image = decode(text, UNCOMPRESSED)
         assert image.width * image.height <= LIMITS.pixels
 
 
@@ -307,12 +314,14 @@ SEEDS = [
     saved("PNG", "I;16"),
     JPEG,
     saved("JPEG", "CMYK", progressive=True),
+    saved("JPEG", exif=TURNED),
     WEBP,
     saved("WEBP"),
     animated("WEBP", 3, (8, 8)),
 ]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of EXIF data that it mends
 @settings(max_examples=400, deadline=None)  # a busy machine is no fault
 @given(st.data())
 def test_a_damaged_picture_is_a_picture_or_invalid_image(data: st.DataObject) -> None:
@@ -324,3 +333,33 @@ def test_a_damaged_picture_is_a_picture_or_invalid_image(data: st.DataObject) ->
     if data.draw(st.booleans(), label="is cut"):
         del damaged[end:]
     decoded_or_refused(encoded(bytes(damaged)))
+
+
+def test_a_picture_up_to_the_limit_is_kept_uncompressed_too() -> None:
+    image = decode(encoded(JPEG), UNCOMPRESSED)
+    assert image.data == JPEG
+    assert image.uncompressed is not None
+    with (
+        Image.open(io.BytesIO(JPEG)) as sent,
+        Image.open(io.BytesIO(image.uncompressed), formats=["PNG"]) as kept,
+    ):
+        assert kept.tobytes() == sent.tobytes()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [saved("PNG", size=(25, 16)), animated("WEBP", 2, (8, 8)), saved("PNG", "I;16")],
+    ids=["one pixel column more", "two frames", "16 bits"],
+)
+def test_a_larger_or_unusual_picture_is_kept_as_it_was_sent_only(data: bytes) -> None:
+    assert decode(encoded(data), UNCOMPRESSED).uncompressed is None
+
+
+def test_exif_data_that_can_not_be_written_anew_do_not_refuse_a_picture() -> None:
+    """Turning a picture upright does that. LoadImage fails on it too, and says so."""
+    orientation = struct.pack("<HHIHH", ExifTags.Base.Orientation, 3, 1, 6, 0)
+    text_for_a_number = struct.pack("<HHI4s", ExifTags.Base.StripOffsets, 2, 4, b"abc")
+    entries = struct.pack("<H", 2) + orientation + text_for_a_number + bytes(4)
+    data = saved("JPEG", exif=b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries)
+    image = decode(encoded(data), UNCOMPRESSED)
+    assert (image.width, image.height, image.uncompressed) == (16, 24, None)

@@ -80,6 +80,14 @@ def test_pictures_are_written_under_names_of_the_workers_own(
     assert (paths.input_dir / JOB / "1.png").read_bytes() == data
 
 
+def test_a_picture_that_is_there_uncompressed_is_written_so(
+    folder: JobFolder, paths: ComfyPaths
+) -> None:
+    files = folder.write_images([InputImage("a", b"a JPEG", "jpg", 3, 2, b"a PNG")])
+    assert files == {"a": "0.png"}
+    assert (paths.input_dir / JOB / "0.png").read_bytes() == b"a PNG"
+
+
 def test_a_picture_that_can_not_be_written_is_the_workers_fault(
     folder: JobFolder, paths: ComfyPaths
 ) -> None:

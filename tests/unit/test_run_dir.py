@@ -65,6 +65,17 @@ def test_comfyui_is_told_of_every_kind_of_model_it_knows(tmp_path: Path, comfy_d
         assert section in told.values()
 
 
+def test_comfyui_is_told_of_our_nodes_where_they_are_named(tmp_path: Path, comfy_dir: Path) -> None:
+    def told(nodes_dir: Path | None) -> list[str]:
+        place = folder_place(tmp_path)
+        with open_run_dir(tmp_path / "run", (), place, comfy_dir, nodes_dir) as paths:
+            sections = json.loads(paths.model_paths.read_text())
+        return [at["custom_nodes"] for at in sections.values() if "custom_nodes" in at]
+
+    assert told(tmp_path / "nodes") == [str(tmp_path / "nodes")]
+    assert told(None) == []
+
+
 def test_relative_folders_become_absolute(
     tmp_path: Path, comfy_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -307,3 +307,10 @@ def test_what_the_operator_has_told_the_sdk_stays(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "environ", dict(told))
     set_sdk_defaults()
     assert sdk_variables() == told
+
+
+def test_no_picture_is_kept_uncompressed_for_a_stock_comfyui(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read(monkeypatch).image_limits.uncompressed_pixels > 1_000_000
+    assert read(monkeypatch, COMFY_STOCK="1").image_limits.uncompressed_pixels == 0
