@@ -1,4 +1,4 @@
-"""PNGs that are not compressed: read and written in milliseconds, and for others PNGs as any.
+"""PNGs that are not compressed, read and written in milliseconds. To others they are PNGs like any.
 
 The layout, which handler/stored_png.py writes too: signature, IHDR, text chunks, one IDAT, IEND.
 The IDAT's zlib stream is made of stored blocks (RFC 1951, 3.2.4), each of whole rows: so a block is
@@ -89,22 +89,18 @@ def write(path: Path, layout: Layout, text_chunks: list[tuple[bytes, bytes]], fi
         adler = zlib.adler32(matrix, adler)
     end = struct.pack(">I", adler)
     crc = zlib.crc32(end, zlib.crc32(stream, zlib.crc32(b"IDAT" + _ZLIB_HEAD)))
-    with path.open("wb", buffering=0) as file:
-        file.write(
-            b"".join(
-                [
-                    _SIGNATURE,
-                    _chunk(b"IHDR", layout.header),
-                    *(_chunk(kind, body) for kind, body in text_chunks),
-                    struct.pack(">I4s", layout.idat_bytes, b"IDAT"),
-                    _ZLIB_HEAD,
-                    stream,
-                    end,
-                    struct.pack(">I", crc),
-                    _END,
-                ]
-            )
-        )
+    parts = [
+        _SIGNATURE,
+        _chunk(b"IHDR", layout.header),
+        *(_chunk(kind, body) for kind, body in text_chunks),
+        struct.pack(">I4s", layout.idat_bytes, b"IDAT"),
+        _ZLIB_HEAD,
+        stream,
+        end,
+        struct.pack(">I", crc),
+        _END,
+    ]
+    path.write_bytes(b"".join(parts))
 
 
 def read(path: Path) -> np.ndarray | None:
