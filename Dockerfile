@@ -85,7 +85,8 @@ RUN python3 /build/scripts/vendor_comfyui.py --into /comfyui \
 
 FROM base AS code
 COPY LICENSE models.lock /app/
-COPY comfy/launch.py /app/comfy/
+COPY comfy/bootstrap.py comfy/launch.py /app/comfy/
+COPY comfy/worker_boot/ /app/comfy/worker_boot/
 COPY comfy/worker_nodes/ /app/comfy/worker_nodes/
 COPY scripts/fetch_models.py scripts/healthcheck.py scripts/verify_models.py /app/scripts/
 COPY handler/ /app/handler/

@@ -41,6 +41,8 @@ from handler.settings import (
 )
 from handler.supervisor import Supervisor
 
+_COMFY = PROJECT_DIR / "comfy"
+
 log = get_logger()
 
 
@@ -116,10 +118,11 @@ def _supervised(
         cpu=not has_gpu(),
         memory_flags=comfy_memory_flags(models, settings.comfy_argv_tail, **cuda_selection()),
         extra=settings.comfy_argv_tail,
+        bootstrap=None if settings.comfy_stock else _COMFY / "bootstrap.py",
     )  # fmt: skip
     process = ComfyProcess(
         argv,
-        launcher=PROJECT_DIR / "comfy" / "launch.py",
+        launcher=_COMFY / "launch.py",
         port=settings.comfy_port,
         env=child_environment(),
         on_line=lambda line: log.debug("comfyui", line=line),

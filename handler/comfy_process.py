@@ -85,10 +85,12 @@ def comfy_argv(
     cpu: bool,
     memory_flags: Sequence[str] = (),
     extra: Sequence[str],
+    bootstrap: Path | None = None,
 ) -> list[str]:
-    """ComfyUI's command line. `extra` comes last, so an operator's flags win."""
+    """ComfyUI's command line. `bootstrap` is the script that runs main.py, if any; `extra` comes
+    last, so an operator's flags win."""
     return [
-        str(python), "-u", str(comfy_dir / "main.py"),
+        str(python), "-u", *([str(bootstrap)] if bootstrap else []), str(comfy_dir / "main.py"),
         "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch",
         "--input-directory", str(paths.input_dir),
         "--output-directory", str(paths.output_dir),

@@ -137,6 +137,13 @@ class Settings(BaseSettings):
     comfy_python: Annotated[Path, Field(description="the Python that has torch")] = (
         PROJECT_DIR / "comfy" / ".venv" / "bin" / "python"
     )
+    comfy_stock: Annotated[
+        bool,
+        Field(
+            description="start upstream's main.py unchanged, without the worker's own nodes; "
+            "to tell whose a fault is"
+        ),
+    ] = False
     comfy_boot_timeout_s: Annotated[
         float,
         Field(gt=0, le=3600, description="longest time for ComfyUI to answer after its start"),

@@ -23,6 +23,7 @@ from handler.settings import child_environment
 from tests.fakes.comfy import fake_argv, free_port, graph, node
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
+BOOTSTRAP = PROJECT_DIR / "comfy" / "bootstrap.py"
 BOOT_S = 120.0
 KEPT_EVENTS = {"execution_start", "executing", "executed", "execution_success"}
 ENDINGS = {"execution_success", "execution_error", "execution_interrupted"}
@@ -76,12 +77,12 @@ def subject(
 ) -> Iterator[Subject]:
     work_dir = tmp_path_factory.mktemp(request.param)
     port = free_port()
-    argv = fake_argv(port) if request.param == "fake" else _real_argv(port, work_dir)
+    argv = fake_argv(port) if request.param == "fake" else real_argv(port, work_dir, BOOTSTRAP)
     with running(argv, port, work_dir / "log") as subject:
         yield subject
 
 
-def _real_argv(port: int, work_dir: Path) -> list[str]:
+def real_argv(port: int, work_dir: Path, bootstrap: Path | None) -> list[str]:
     python = PROJECT_DIR / "comfy" / ".venv" / "bin" / "python"
     main = PROJECT_DIR / "comfy" / "ComfyUI" / "main.py"
     if not (python.exists() and main.exists()):
@@ -94,7 +95,7 @@ def _real_argv(port: int, work_dir: Path) -> list[str]:
         (PROJECT_DIR / "tests" / "integration" / "nodes.yaml").read_bytes()
     )
     (work_dir / "nodes").symlink_to(PROJECT_DIR / "tests" / "integration" / "nodes")
-    return comfy_argv(python, main.parent, port, paths, cpu=True, extra=[])
+    return comfy_argv(python, main.parent, port, paths, cpu=True, extra=[], bootstrap=bootstrap)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What comfy/bootstrap.py does before it runs ComfyUI."""
