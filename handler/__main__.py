@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from handler.commands import COMMANDS, run_command
 from handler.delivery import AnswerLimits, Deliverer
 from handler.endpoint import Endpoint
 from handler.errors import InternalError, WorkerError
-from handler.fitness import fitness_checks, run_checks
+from handler.fitness import Check, fitness_checks, run_checks
 from handler.gpu import has_gpu
 from handler.https_source import HttpsSource
 from handler.image_fetch import ImageFetcher
 from handler.logs import configure, get_logger, make_scrubber
-from handler.model_places import FoundModel, Place, find_models, search_places
+from handler.model_places import VOLUME, FoundModel, Place, find_models, search_places
 from handler.models_lock import read_models_lock
 from handler.orphans import end_forks_with_worker
+from handler.page_cache import AheadFile, reading_ahead
 from handler.prompt_edit import ModelNames
 from handler.run_dir import open_run_dir
 from handler.runner import Runner
@@ -40,6 +41,7 @@ from handler.settings import (
     unknown_variables,
 )
 from handler.supervisor import Supervisor
+from handler.warm_up import warm_up
 
 _COMFY = PROJECT_DIR / "comfy"
 
@@ -82,19 +84,23 @@ def _run(settings: Settings, *, is_local: bool) -> None:
         paths = stack.enter_context(
             open_run_dir(
                 settings.worker_run_dir, models, places, settings.comfy_dir,
-                None if settings.comfy_stock else PROJECT_DIR / "comfy" / "worker_nodes",
+                None if settings.comfy_stock else _COMFY / "worker_nodes",
             )
         )  # fmt: skip
         supervisor = stack.enter_context(_supervised(settings, paths, models))
+        if settings.worker_read_ahead:
+            stack.enter_context(reading_ahead(_files_ahead(models)))
+        _leave_on_sigterm(supervisor)
         # The SDK takes a second to import: ComfyUI boots meanwhile.
         from handler.serverless import register_fitness_checks, serve
 
         bucket = Bucket(settings.bucket) if settings.bucket else None
-        endpoint = Endpoint(
-            _make_runner(settings, paths, supervisor, bucket), settings.image_limits,
-            ModelNames.of(at.model for at in models), settings.worker_save_dir,
-        )  # fmt: skip
+        runner = _make_runner(settings, paths, supervisor, bucket)
+        names = ModelNames.of(at.model for at in models)
+        endpoint = Endpoint(runner, settings.image_limits, names, settings.worker_save_dir)
         checks = fitness_checks(models, bucket, supervisor)
+        if settings.worker_warmup:
+            checks = (*checks, _warmed_up(runner, names, supervisor))
         if is_local:
             asyncio.run(run_checks(checks))
         else:
@@ -143,6 +149,15 @@ def _supervised(
         supervisor.stop()
 
 
+def _warmed_up(runner: Runner, names: ModelNames, supervisor: Supervisor) -> Check:
+    async def warmed_up() -> None:
+        await warm_up(runner, names)
+        # It may have cost ComfyUI its life.
+        await supervisor.ensure_ready()
+
+    return warmed_up
+
+
 def _make_runner(
     settings: Settings, paths: ComfyPaths, supervisor: Supervisor, bucket: Bucket | None
 ) -> Runner:
@@ -182,10 +197,21 @@ def _find_models(settings: Settings, places: tuple[Place, ...]) -> tuple[FoundMo
     )
 
 
-def _leave_on_sigterm() -> None:
+def _files_ahead(models: Iterable[FoundModel]) -> list[AheadFile]:
+    """In the order in which an edit loads them."""
+    order = {"clip": 0, "vae": 1, "unet": 2, "loras": 3}
+    return [
+        AheadFile(found.path, readers=4 if found.path.is_relative_to(VOLUME) else 1)
+        for found in sorted(models, key=lambda found: order.get(found.model.folder, len(order)))
+    ]
+
+
+def _leave_on_sigterm(supervisor: Supervisor | None = None) -> None:
     """Until the SDK's loop runs, SIGTERM unwinds the stack, so that the child ends with us."""
 
     def leave(number: int, _frame: Any) -> None:
+        if supervisor is not None:
+            supervisor.is_leaving = True
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)

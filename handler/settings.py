@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     hf_endpoint: Annotated[
         str | None, Field(pattern=r"^https?://[^/\s]+", description="another hub to fetch from")
     ] = None
+    worker_read_ahead: Annotated[
+        bool, Field(description="read the weights into the page cache while ComfyUI boots")
+    ] = True
+    worker_warmup: Annotated[
+        bool, Field(description="load all weights, by a tiny edit, before the first job is taken")
+    ] = False
     worker_concurrency: Annotated[
         int,
         Field(ge=1, le=16, description="jobs in hand; ComfyUI executes one, the others get ready"),
@@ -156,13 +162,6 @@ class Settings(BaseSettings):
         int,
         Field(ge=0, le=100, description="starts after a crash within 10 minutes before giving up"),
     ] = 3
-    comfy_stock: Annotated[
-        bool,
-        Field(
-            description="start upstream's main.py unchanged, without the worker's own nodes; "
-            "to tell whose a fault is"
-        ),
-    ] = False
     bucket_endpoint_url: Annotated[
         str | None,
         Field(pattern=r"^https?://[^/\s]+", description="S3 endpoint, for R2 the account's"),
