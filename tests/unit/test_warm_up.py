@@ -15,7 +15,7 @@ NAMES = ModelNames("unet.st", "clip.st", "vae.st", "lora.st")
 
 def test_the_weights_are_loaded_by_the_nodes_that_prompt_mode_has() -> None:
     photo = InputImage("photo.jpg", b"", "jpg", 1000, 800)
-    job = compile_edit(parse_prompt_edit({"prompt": "x"}), [photo], NAMES)
+    job = compile_edit(parse_prompt_edit({"prompt": "x"}, NAMES), [photo])
     ours = warm_up_nodes(NAMES)
     for node_id in ("37", "38", "39", "89", "66", "75"):
         assert ours[node_id] == job[node_id]
