@@ -7,7 +7,7 @@ PYTHON ?= python3
 PY := PYTHONPATH=. .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run worker test lint types unit contract integration format verify-models fetch-models lock-models image test-image bench lock clean
+.PHONY: help setup run worker test lint types unit contract integration format verify-models fetch-models lock-models image test-image schema bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -67,6 +67,9 @@ image: ## build the image with Docker; TARGET=worker-baked for the one with the 
 
 test-image: ## build the image and try it: with Docker, or as root on Debian with buildah
 	@$(PYTHON) scripts/test_image.py $(ARGS)
+
+schema: .venv/installed.sha256 ## write the contract of jobs and answers into schema/
+	@for of in input output; do $(PY) -m handler schema $$of > schema/$$of.json; done
 
 bench: setup ## measure what the worker adds around the GPU; ARGS=NAME for one benchmark
 	@$(PY) -m benchmarks $(ARGS)

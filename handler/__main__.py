@@ -202,7 +202,7 @@ def make_parser() -> argparse.ArgumentParser:
         "serves the SDK's local API. Everything else is set by environment variables. Without a "
         "GPU: `python -m handler compile JOB.json` prints the workflow that a job in prompt mode "
         "becomes, `validate JOB.json` what is wrong with a job, `convert GRAPH.json` the API "
-        "format of a graph that the editor saved.",
+        "format of a graph that the editor saved, `schema input` and `schema output` the contract.",
         epilog=_settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from handler.errors import WorkerError
 from handler.job_folder import OutputImage
+from handler.output_types import Failure, ImageResult, Success
 
 # Addresses stay: their slashes stand beside a slash or after a host. What follows file:// goes.
 _CONTAINER_PATH = re.compile(r"(?:(?<![\w/.])|(?<=://))/(?:[\w.@+~-]+/)+([\w.@+~-]*)")
@@ -39,23 +40,28 @@ def success_answer(
     seed: int | None,
 ) -> dict[str, Any]:
     images = [_image_entry(item) for item in stored]
-    answer: dict[str, Any] = {"ok": True, "request_id": request_id, "prompt_id": prompt_id}
+    answer: Success = {
+        "ok": True,
+        "request_id": request_id,
+        "prompt_id": prompt_id,
+        "images": images,
+        # The runner puts them in when the job has ended.
+        "timings": {},
+    }
     if stored[0].url is None:
         answer["image_base64"] = images[0]["data"]
     else:
         answer["image_url"] = answer["url"] = stored[0].url
-    answer["images"] = images
     if seed is not None:
         answer["seed"] = seed
-    return answer
+    return {**answer}
 
 
 def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:
     """`error` is one string: RunPod shows a job whose error is an object as completed
     (runpod-python issue 299)."""
     message = _presentable(error.message)
-    answer: dict[str, Any] = {
-        "error": f"{error.code}: {message}",
+    failure: Failure = {
         "ok": False,
         "code": error.code,
         "message": message,
@@ -63,6 +69,7 @@ def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:
         "request_id": request_id,
         "details": _presentable(error.details),
     }
+    answer: dict[str, Any] = {"error": f"{error.code}: {message}", **failure}
     if encoded_bytes(answer) > _LARGEST_ERROR_BYTES:
         # RunPod takes no larger body, and would show the job as completed without an output.
         answer["details"] = {"left_out": "too large"}
@@ -76,7 +83,7 @@ def encoded_bytes(answer: Mapping[str, Any]) -> int:
     return len(json.dumps({"output": answer}, ensure_ascii=False).encode())
 
 
-def _image_entry(item: StoredImage) -> dict[str, Any]:
+def _image_entry(item: StoredImage) -> ImageResult:
     image = item.image
     return {
         "filename": image.filename,

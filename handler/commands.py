@@ -14,10 +14,11 @@ from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
 from handler.job import Job, parse_job
 from handler.models_lock import read_models_lock
 from handler.prompt_edit import ModelNames
+from handler.schema import SCHEMAS, schema_of
 from handler.settings import Settings, read_settings
 from handler.workflow import EditorGraph
 
-COMMANDS = ("compile", "convert", "validate")
+COMMANDS = ("compile", "convert", "schema", "validate")
 
 
 def run_command(arguments: list[str]) -> int:
@@ -49,6 +50,10 @@ def _make_parser() -> argparse.ArgumentParser:
         help="what ComfyUI answers to /object_info; default: asked of the ComfyUI on COMFY_PORT",
     )  # fmt: skip
     convert.set_defaults(run=_convert)
+    help_text = "print the JSON Schema of a job's input or of its output"
+    schema = commands.add_parser("schema", help=help_text, description=help_text)
+    schema.add_argument("of", choices=SCHEMAS)
+    schema.set_defaults(run=lambda options, _settings: _print_json(schema_of(options.of)))
     return parser
 
 

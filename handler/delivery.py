@@ -10,7 +10,8 @@ from typing import Any
 from handler.answer import StoredImage, encoded_bytes
 from handler.bucket import Bucket
 from handler.errors import InvalidInput, OutputTooLarge
-from handler.job import Delivery, Job
+from handler.input_types import Delivery
+from handler.job import Job
 from handler.job_folder import OutputImage
 
 BuildAnswer = Callable[[Sequence[StoredImage]], dict[str, Any]]

@@ -38,6 +38,7 @@ class PromptRun:
         *,
         interrupt_grace_s: float,
         on_progress: Callable[[Update], None],
+        comfy_org_api_key: str | None = None,
     ) -> None:
         self._comfy = comfy
         self._supervisor = supervisor
@@ -49,6 +50,7 @@ class PromptRun:
         self._has_ended = False
         self._progress = PromptProgress(prompt)
         self._on_progress = on_progress
+        self._comfy_org_api_key = comfy_org_api_key
         self._last_step_logged_s = 0.0
         self._entry: dict[str, Any] | None = None
 
@@ -98,7 +100,9 @@ class PromptRun:
         """As `_wait`, this is patient with a ComfyUI that lives and is silent."""
         while True:
             try:
-                await self._comfy.queue_prompt(self._prompt, self._prompt_id)
+                await self._comfy.queue_prompt(
+                    self._prompt, self._prompt_id, self._comfy_org_api_key
+                )
             except ComfyUnavailable:
                 await self._raise_if_exited()
                 with contextlib.suppress(ComfyUnavailable):

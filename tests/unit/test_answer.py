@@ -70,6 +70,7 @@ def test_an_inline_picture_is_at_the_top_and_among_the_images() -> None:
             }
         ],
         "seed": 7,
+        "timings": {},
     }
 
 

@@ -140,7 +140,7 @@ def test_an_unknown_key_like_no_other_is_refused_with_all_that_are_known() -> No
     fault = fault_of(InvalidInput, output={"zzz": 1})
     assert (
         fault.message
-        == "input.output has an unknown key 'zzz'; known keys: delivery, format, quality"
+        == "input.output has an unknown key 'zzz'; known keys: delivery, format, quality, previews"
     )
     assert fault.details == {"key": "zzz"}
 
