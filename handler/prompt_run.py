@@ -9,7 +9,7 @@ from typing import Any
 
 from handler.comfy_client import ComfyClient
 from handler.errors import BackendError, ComfyExited, ComfyUnavailable, PromptLost
-from handler.history import SavedFile, files_of, is_interrupted
+from handler.history import SavedFile, files_of, in_order_of, is_interrupted
 from handler.logs import get_logger
 from handler.progress import PromptProgress, Update
 from handler.supervisor import Supervisor
@@ -83,7 +83,7 @@ class PromptRun:
             async with self._comfy.events(self._prompt_id) as events:
                 await self._queue()
                 log.info("prompt queued")
-                self._entry = await self._wait(events)
+                self._entry = in_order_of(self._prompt, await self._wait(events))
             # The result is in hand: a child that dies now can't take it back.
             with contextlib.suppress(BackendError):
                 await self._comfy.forget(self._prompt_id)

@@ -10,6 +10,12 @@ from tests.integration.worker_process import PROJECT_DIR, WorkerProcess
 from tests.schemas import OUTPUT
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-golden", action="store_true", help="write tests/golden/*/answer.json anew"
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _is_set_up() -> None:
     for path in ("comfy/.venv/bin/python", "comfy/ComfyUI/main.py", "build/scale-models"):

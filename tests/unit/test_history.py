@@ -14,7 +14,7 @@ from handler.errors import (
     OutOfMemory,
     WorkerError,
 )
-from handler.history import SavedFile, files_of, read_execution
+from handler.history import SavedFile, files_of, in_order_of, read_execution
 
 # As ComfyUI's PromptExecutor.handle_execution_error fills it.
 TRACEBACK = ['  File "/comfy/execution.py", line 515, in execute\n    output_data = await get()\n']
@@ -280,3 +280,11 @@ OUTPUTS = st.dictionaries(
 def test_any_entry_is_an_execution_or_a_fault_of_the_worker_s_own(entry: dict[str, Any]) -> None:
     with contextlib.suppress(WorkerError):
         assert read_execution(entry).saved
+
+
+def test_outputs_come_in_the_order_of_the_workflows_nodes() -> None:
+    entry = entry_of({"9": {"images": [image("c.png")]}, "10.0.0.1": {}, "4": {}, "2": {}})
+    ordered = in_order_of({"4": {}, "9": {}, "2": {}}, entry)
+    assert list(ordered["outputs"]) == ["4", "9", "2", "10.0.0.1"]
+    assert ordered | {"outputs": entry["outputs"]} == entry
+    assert in_order_of({}, {"outputs": None}) == {"outputs": None}
