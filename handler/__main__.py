@@ -19,6 +19,7 @@ from handler.endpoint import Endpoint
 from handler.errors import InternalError, UploadFailed, WorkerError
 from handler.gpu import has_gpu
 from handler.logs import configure, get_logger
+from handler.malloc import return_large_buffers
 from handler.model_places import FoundModel, Place, find_models, search_places
 from handler.models_lock import check_model, read_models_lock
 from handler.orphans import end_forks_with_worker
@@ -67,6 +68,7 @@ def main() -> int:
 def _run(settings: Settings) -> None:
     _leave_on_sigterm()
     end_forks_with_worker()
+    return_large_buffers()
     set_sdk_defaults()
     places = search_places(settings.worker_models_dir)
     models = _find_models(settings, places)

@@ -79,8 +79,28 @@ def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:
 
 
 def encoded_bytes(answer: Mapping[str, Any]) -> int:
-    """The size of the body that RunPod's SDK posts (runpod 1.12.0, rp_http.py)."""
-    return len(json.dumps({"output": answer}, ensure_ascii=False).encode())
+    """The size of the body that RunPod's SDK posts (runpod 1.12.0, rp_http.py), found without a
+    body: that would be as large as all the pictures, several times over."""
+    long_texts: list[str] = []
+    rest = _without_long_texts(answer, long_texts)
+    body = json.dumps({"output": rest}, ensure_ascii=False).encode()
+    return len(body) + sum(map(len, long_texts))
+
+
+def _without_long_texts(value: Any, long_texts: list[str]) -> Any:
+    """`value` with "" for each long text that JSON writes as it is; those go to `long_texts`."""
+    if isinstance(value, dict):
+        return {key: _without_long_texts(item, long_texts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_long_texts(item, long_texts) for item in value]
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT and _is_plain(value):
+        long_texts.append(value)
+        return ""
+    return value
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and not ('"' in text or "\\" in text)
 
 
 def _image_entry(item: StoredImage) -> ImageResult:

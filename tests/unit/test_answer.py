@@ -208,6 +208,18 @@ def test_the_size_is_that_of_the_body_in_bytes() -> None:
     assert encoded_bytes({"a": "é"}) == len('{"output": {"a": "é"}}'.encode())
 
 
+@given(
+    st.recursive(
+        st.integers() | st.text() | st.builds(lambda text: text * 900, st.text(max_size=4)),
+        lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+        max_leaves=6,
+    )
+)
+def test_the_size_is_measured_as_the_sdk_writes_it(value: Any) -> None:
+    body = json.dumps({"output": {"value": value}}, ensure_ascii=False)
+    assert encoded_bytes({"value": value}) == len(body.encode())
+
+
 TEXTS = st.text(alphabet=st.characters(exclude_categories=()), max_size=30)
 DETAILS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=5),
