@@ -49,7 +49,7 @@ class Row:
 
 
 def main() -> int:
-    """Prints the tables, writes `simulate.svg` and `simulate.json`."""
+    """Prints the tables; writes `simulate.svg` and `simulate.json`."""
     options = make_parser().parse_args()
     if options.timings:
         measured = edit_of(json.loads(options.timings.read_text()))

@@ -5,6 +5,7 @@ import asyncio
 import gzip
 import json
 import sys
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ COMMANDS = ("compile", "convert", "schema", "validate")
 
 
 def run_command(arguments: list[str]) -> int:
-    """0 when the job is good; 1 with the error's code and message on stderr."""
+    """0 when the job is good; 1 with the error's code and message on stderr; argparse exits with 2
+    when it was called wrong."""
     options = _make_parser().parse_args(arguments)
     try:
         options.run(options, read_settings())
@@ -72,7 +74,15 @@ def _validate(options: argparse.Namespace, settings: Settings) -> None:
             "node definitions can check: python -m handler convert"
         )
     else:
-        print(f"The job is good: {len(job.workflow.nodes)} nodes, {len(job.images)} pictures.")
+        nodes, pictures = _count(job.workflow.nodes, "node"), _count(job.images, "picture")
+        print(
+            f"The job is good so far: {nodes}, {pictures}. Whether there are such node types, "
+            "values and models is for ComfyUI to say."
+        )
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _convert(options: argparse.Namespace, settings: Settings) -> None:
@@ -98,22 +108,37 @@ def _read_job(path: Path, settings: Settings) -> Job:
     models = ModelNames.of(
         read_models_lock(settings.worker_models_lock, settings.worker_models_profile).models
     )
-    return parse_job({"id": "local", **_read_json(path)}, settings.image_limits, models)
+    raw = _read_json(path)
+    if "input" not in raw:
+        raise InvalidInput(
+            f'{_name(path)} has no "input"; a job is {{"input": {{"workflow": {{...}}, '
+            '"images": [...]}}'
+        )
+    return parse_job({"id": "local", **raw}, settings.image_limits, models)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Also of a .gz file."""
+    name = _name(path)
     try:
-        if str(path) == "-":
-            value = json.load(sys.stdin)
-        else:
-            data = path.read_bytes()
-            value = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except (OSError, ValueError, EOFError, RecursionError) as exc:
-        raise InvalidInput(f"{path} can't be read as JSON: {exc}") from exc
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        value = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+    except UnicodeDecodeError as exc:
+        raise InvalidInput(f"{name} is not JSON: it is not text in UTF-8") from exc
+    except RecursionError as exc:
+        raise InvalidInput(f"{name} is not JSON that can be used: nested too deeply") from exc
+    except (OSError, EOFError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise InvalidInput(f"{name} can't be read: {reason}") from exc
+    except ValueError as exc:
+        raise InvalidInput(f"{name} is not JSON: {exc}" if data else f"{name} is empty") from exc
     if not isinstance(value, dict):
-        raise InvalidInput(f"{path} must hold a JSON object")
+        raise InvalidInput(f"{name} must hold a JSON object")
     return value
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def _print_json(value: Any) -> None:
