@@ -7,7 +7,7 @@ PYTHON ?= python3
 PY := PYTHONPATH=. .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run worker smoke test lint types unit contract integration format verify-models fetch-models lock-models image test-image bench lock clean
+.PHONY: help setup run worker smoke test lint types unit contract integration format verify-models fetch-models lock-models image test-image schema bench simulate lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -74,8 +74,14 @@ SMOKE_IMAGE := $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
 smoke: $(if $(SMOKE_IMAGE),.venv/installed.sha256,setup) ## a real edit on this machine's GPU, checked; IMAGE=name for the image
 	@$(PY) scripts/smoke.py $(if $(SMOKE_IMAGE),--image $(SMOKE_IMAGE)) $(ARGS)
 
+schema: .venv/installed.sha256 ## write the contract of jobs and answers into schema/
+	@for of in input output; do $(PY) -m handler schema $$of > schema/$$of.json; done
+
 bench: setup ## measure what the worker adds around the GPU; ARGS=NAME for one benchmark
 	@$(PY) -m benchmarks $(ARGS)
+
+simulate: .venv/installed.sha256 ## simulate an endpoint under load, to choose its settings; ARGS=--help
+	@$(PY) -m benchmarks.simulate $(ARGS)
 
 lock: setup ## resolve the Python locks again
 	@scripts/lock-python

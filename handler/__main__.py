@@ -23,6 +23,7 @@ from handler.gpu import has_gpu
 from handler.https_source import HttpsSource
 from handler.image_fetch import ImageFetcher
 from handler.logs import configure, get_logger, make_scrubber
+from handler.malloc import return_large_buffers
 from handler.model_places import VOLUME, FoundModel, Place, find_models, search_places
 from handler.models_lock import read_models_lock
 from handler.orphans import end_forks_with_worker
@@ -77,6 +78,7 @@ def main() -> int:
 def _run(settings: Settings, *, is_local: bool) -> None:
     _leave_on_sigterm()
     end_forks_with_worker()
+    return_large_buffers()
     set_sdk_defaults()
     places = search_places(settings.worker_models_dir)
     models = _find_models(settings, places)
@@ -234,7 +236,7 @@ def make_parser() -> argparse.ArgumentParser:
         "serves the SDK's local API. Everything else is set by environment variables. Without a "
         "GPU: `python -m handler compile JOB.json` prints the workflow that a job in prompt mode "
         "becomes, `validate JOB.json` what is wrong with a job, `convert GRAPH.json` the API "
-        "format of a graph that the editor saved.",
+        "format of a graph that the editor saved, `schema input` and `schema output` the contract.",
         epilog=_settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

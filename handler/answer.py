@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from handler.errors import WorkerError
 from handler.node_outputs import NodeText
-from handler.output_file import Output, OutputImage
+from handler.output_file import Output, OutputFile, OutputImage
+from handler.output_types import Failure, FileResult, ImageResult, ResultKind, Success
 
 # Addresses stay: their slashes stand beside a slash or after a host. What follows file:// goes.
 _CONTAINER_PATH = re.compile(r"(?:(?<![\w/.])|(?<=://))/(?:[\w.@+~-]+/)+([\w.@+~-]*)")
@@ -50,31 +51,36 @@ def success_answer(
     prompt_id: str,
     seed: int | None,
 ) -> dict[str, Any]:
-    pictures = [item for item in stored if isinstance(item.file, OutputImage)]
-    others = [item for item in stored if not isinstance(item.file, OutputImage)]
-    answer: dict[str, Any] = {"ok": True, "request_id": request_id, "prompt_id": prompt_id}
+    pictures = [(item, item.file) for item in stored if isinstance(item.file, OutputImage)]
+    others = [(item, item.file) for item in stored if isinstance(item.file, OutputFile)]
+    answer: Success = {
+        "ok": True,
+        "request_id": request_id,
+        "prompt_id": prompt_id,
+        "images": [_image_entry(item, file) for item, file in pictures],
+        # The runner puts them in when the job has ended.
+        "timings": {},
+    }
     # The address of a picture, if there is any, is first: callers look for it in `url`.
-    for item in [*pictures, *others][:1]:
+    for item, _ in [*pictures, *others][:1]:
         if item.place is Place.BUCKET:
             answer["url"] = item.data
-    for item in pictures[:1]:
+    for item, _ in pictures[:1]:
         answer["image_base64" if item.place is Place.INLINE else "image_url"] = item.data
-    answer["images"] = [_entry(item) for item in pictures]
     if others:
-        answer["files"] = [_entry(item) for item in others]
+        answer["files"] = [_file_entry(item, file) for item, file in others]
     if texts:
         answer["texts"] = [{"node_id": text.node_id, "text": text.text} for text in texts]
     if seed is not None:
         answer["seed"] = seed
-    return answer
+    return {**answer}
 
 
 def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:
     """`error` is one string: RunPod shows a job whose error is an object as completed
     (runpod-python issue 299)."""
     message = _presentable(error.message)
-    answer: dict[str, Any] = {
-        "error": f"{error.code}: {message}",
+    failure: Failure = {
         "ok": False,
         "code": error.code,
         "message": message,
@@ -82,6 +88,7 @@ def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:
         "request_id": request_id,
         "details": _presentable(error.details),
     }
+    answer: dict[str, Any] = {"error": f"{error.code}: {message}", **failure}
     if encoded_bytes(answer) > _LARGEST_ERROR_BYTES:
         # RunPod takes no larger body, and would show the job as completed without an output.
         answer["details"] = {"left_out": "too large"}
@@ -91,26 +98,56 @@ def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:
 
 
 def encoded_bytes(answer: Mapping[str, Any]) -> int:
-    """The size of the body that RunPod's SDK posts (runpod 1.12.0, rp_http.py)."""
-    return len(json.dumps({"output": answer}, ensure_ascii=False).encode())
+    """The size of the body that RunPod's SDK posts (runpod 1.12.0, rp_http.py), found without a
+    body: that would be as large as all the pictures, several times over."""
+    long_texts: list[str] = []
+    rest = _without_long_texts(answer, long_texts)
+    body = json.dumps({"output": rest}, ensure_ascii=False).encode()
+    return len(body) + sum(map(len, long_texts))
 
 
-def _entry(item: Stored) -> dict[str, Any]:
-    file = item.file
-    entry: dict[str, Any] = {
-        # Linux names are bytes: what is not UTF-8 in them can't be sent.
-        "filename": file.filename.encode("utf-8", "replace").decode(),
+def _without_long_texts(value: Any, long_texts: list[str]) -> Any:
+    """`value` with "" for each long text that JSON writes as it is; those go to `long_texts`."""
+    if isinstance(value, dict):
+        return {key: _without_long_texts(item, long_texts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_long_texts(item, long_texts) for item in value]
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT and _is_plain(value):
+        long_texts.append(value)
+        return ""
+    return value
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and not ('"' in text or "\\" in text)
+
+
+def _image_entry(item: Stored, image: OutputImage) -> ImageResult:
+    entry: ImageResult = {
+        "filename": _sendable(image.filename),
+        "type": item.place.value,
+        "data": item.data,
+        "node_id": image.node_id,
+        "width": image.width,
+        "height": image.height,
+        "bytes": image.size_bytes,
+        "sha256": image.sha256,
+        "content_type": image.content_type,
+    }
+    if image.frames > 1:
+        entry["frames"] = image.frames
+    if image.is_preview:
+        entry["preview"] = True
+    return entry
+
+
+def _file_entry(item: Stored, file: OutputFile) -> FileResult:
+    entry: FileResult = {
+        "filename": _sendable(file.filename),
+        "kind": cast(ResultKind, file.kind.value),
         "type": item.place.value,
         "data": item.data,
         "node_id": file.node_id,
-    }
-    if isinstance(file, OutputImage):
-        entry |= {"width": file.width, "height": file.height}
-        if file.frames > 1:
-            entry["frames"] = file.frames
-    else:
-        entry["kind"] = file.kind.value
-    entry |= {
         "bytes": file.size_bytes,
         "sha256": file.sha256,
         "content_type": file.content_type,
@@ -118,6 +155,11 @@ def _entry(item: Stored) -> dict[str, Any]:
     if file.is_preview:
         entry["preview"] = True
     return entry
+
+
+def _sendable(filename: str) -> str:
+    """Linux names are bytes: what is not UTF-8 in them can't be sent."""
+    return filename.encode("utf-8", "replace").decode()
 
 
 def _presentable(value: Any) -> Any:

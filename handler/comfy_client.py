@@ -44,13 +44,18 @@ class ComfyClient:
             return False
         return True
 
-    async def queue_prompt(self, prompt: Mapping[str, Any], prompt_id: str) -> None:
+    async def queue_prompt(
+        self, prompt: Mapping[str, Any], prompt_id: str, comfy_org_api_key: str | None = None
+    ) -> None:
         """Queue under an id of our own; events for it go to the websocket of the same name.
+        ComfyUI gives the key to nodes that ask for it, and shows it nowhere (server.py).
 
         Raises WorkflowRejected, also for a graph that is valid in part: ComfyUI answers 200 then
         and has queued that part, which the caller of this method must stop.
         """
-        body = {"prompt": prompt, "prompt_id": prompt_id, "client_id": prompt_id}
+        body: dict[str, Any] = {"prompt": prompt, "prompt_id": prompt_id, "client_id": prompt_id}
+        if comfy_org_api_key:
+            body["extra_data"] = {"api_key_comfy_org": comfy_org_api_key}
         answer = await self._request("POST", "/prompt", json=body, accepted=(200, 400))
         if not isinstance(answer, dict):
             raise ComfyProtocol("ComfyUI's answer to /prompt is no object")

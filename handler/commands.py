@@ -5,6 +5,7 @@ import asyncio
 import gzip
 import json
 import sys
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from handler.images import InputImage
 from handler.job import Job, parse_job
 from handler.models_lock import read_models_lock
 from handler.prompt_edit import ModelNames, compile_edit
+from handler.schema import SCHEMAS, schema_of
 from handler.settings import Settings, read_settings
 from handler.workflow import EditorGraph, Workflow
 
-COMMANDS = ("compile", "convert", "validate")
+COMMANDS = ("compile", "convert", "schema", "validate")
 
 
 def run_command(arguments: list[str]) -> int:
-    """0 when the job is good; 1 with the error's code and message on stderr."""
+    """0 when the job is good; 1 with the error's code and message on stderr; argparse exits with 2
+    when it was called wrong."""
     options = _make_parser().parse_args(arguments)
     try:
         options.run(options, read_settings())
@@ -51,6 +54,10 @@ def _make_parser() -> argparse.ArgumentParser:
         help="what ComfyUI answers to /object_info; default: asked of the ComfyUI on COMFY_PORT",
     )  # fmt: skip
     convert.set_defaults(run=_convert)
+    help_text = "print the JSON Schema of a job's input or of its output"
+    schema = commands.add_parser("schema", help=help_text, description=help_text)
+    schema.add_argument("of", choices=SCHEMAS)
+    schema.set_defaults(run=lambda options, _settings: _print_json(schema_of(options.of)))
     return parser
 
 
@@ -72,6 +79,7 @@ def _compile(options: argparse.Namespace, settings: Settings) -> None:
 
 def _validate(options: argparse.Namespace, settings: Settings) -> None:
     job = _read_job(options.job, settings)
+    pictures = _count(job.images, "picture")
     match job.workflow:
         case EditorGraph():
             print(
@@ -79,12 +87,19 @@ def _validate(options: argparse.Namespace, settings: Settings) -> None:
                 "ComfyUI's node definitions can check: python -m handler convert"
             )
         case Workflow(nodes):
-            print(f"The job is good: {len(nodes)} nodes, {len(job.images)} pictures.")
+            print(
+                f"The job is good so far: {_count(nodes, 'node')}, {pictures}. Whether there are "
+                "such node types, values and models is for ComfyUI to say."
+            )
         case _:
-            print(f"The job is good: a prompt, {len(job.images)} pictures.")
+            print(f"The job is good: a prompt, {pictures}.")
     addresses = [str(image.address) for image in job.images if isinstance(image, RemoteImage)]
     if addresses:
         print(f"Not opened here, only when the job runs: {', '.join(addresses)}")
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _convert(options: argparse.Namespace, settings: Settings) -> None:
@@ -110,22 +125,37 @@ def _read_job(path: Path, settings: Settings) -> Job:
     models = ModelNames.of(
         read_models_lock(settings.worker_models_lock, settings.worker_models_profile).models
     )
-    return parse_job({"id": "local", **_read_json(path)}, settings.image_limits, models)
+    raw = _read_json(path)
+    if "input" not in raw:
+        raise InvalidInput(
+            f'{_name(path)} has no "input"; a job is {{"input": {{"workflow": {{...}}, '
+            '"images": [...]}}'
+        )
+    return parse_job({"id": "local", **raw}, settings.image_limits, models)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Also of a .gz file."""
+    name = _name(path)
     try:
-        if str(path) == "-":
-            value = json.load(sys.stdin)
-        else:
-            data = path.read_bytes()
-            value = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except (OSError, ValueError, EOFError, RecursionError) as exc:
-        raise InvalidInput(f"{path} can't be read as JSON: {exc}") from exc
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        value = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+    except UnicodeDecodeError as exc:
+        raise InvalidInput(f"{name} is not JSON: it is not text in UTF-8") from exc
+    except RecursionError as exc:
+        raise InvalidInput(f"{name} is not JSON that can be used: nested too deeply") from exc
+    except (OSError, EOFError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise InvalidInput(f"{name} can't be read: {reason}") from exc
+    except ValueError as exc:
+        raise InvalidInput(f"{name} is not JSON: {exc}" if data else f"{name} is empty") from exc
     if not isinstance(value, dict):
-        raise InvalidInput(f"{path} must hold a JSON object")
+        raise InvalidInput(f"{name} must hold a JSON object")
     return value
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def _print_json(value: Any) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from handler.answer import Place, Stored, encoded_bytes
 from handler.bucket import Bucket
 from handler.errors import InvalidInput, OutputTooLarge
-from handler.job import Delivery, Job
+from handler.input_types import Delivery
+from handler.job import Job
 from handler.output_file import Output, OutputImage
 
 BuildAnswer = Callable[[Sequence[Stored]], dict[str, Any]]

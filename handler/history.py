@@ -79,6 +79,17 @@ def is_interrupted(entry: Mapping[str, Any]) -> bool:
     return any(message and message[0] == "execution_interrupted" for message in messages)
 
 
+def in_order_of(prompt: Mapping[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry with its outputs in the order of the workflow's nodes. ComfyUI's own is that of a
+    set of texts (execution.py, good_outputs). Raises nothing."""
+    outputs = entry.get("outputs")
+    if not isinstance(outputs, dict):
+        return entry
+    places = {node_id: place for place, node_id in enumerate(prompt)}
+    ordered = sorted(outputs.items(), key=lambda item: places.get(item[0], len(places)))
+    return {**entry, "outputs": dict(ordered)}
+
+
 def _failure(messages: Mapping[str, Any]) -> RunError | ComfyProtocol:
     if "execution_interrupted" in messages:
         return Interrupted("the run was interrupted")

@@ -3,13 +3,26 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from handler.addresses import AddressFault, RemoteImage, parse_address
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.images import ImageLimits, InputImage, decode_image
+from handler.input_types import (
+    LONGEST_NAME_BYTES,
+    LONGEST_TIMEOUT_S,
+    NOT_IN_NAMES,
+    QUALITY,
+    REQUEST_ID,
+    RESERVED_NAMES,
+    Delivery,
+    ImageEntry,
+    ImageFormat,
+    JobInput,
+    OutputOptions,
+)
 from handler.prompt_edit import (
     PROMPT_KEYS,
     ModelNames,
@@ -17,28 +30,17 @@ from handler.prompt_edit import (
     check_image_count,
     parse_prompt_edit,
 )
-from handler.reencode import Encoding, ImageFormat
+from handler.reencode import Encoding
 from handler.workflow import EditorGraph, Workflow, parse_workflow
 
-_INPUT_KEYS = ("workflow", "images", "output", "request_id", "timeout_s", *PROMPT_KEYS)
-_IMAGE_KEYS = ("name", "image")
-_OUTPUT_KEYS = ("delivery", "format", "quality", "previews")
+_INPUT_KEYS = tuple(JobInput.__annotations__)
+_IMAGE_KEYS = tuple(ImageEntry.__annotations__)
+_OUTPUT_KEYS = tuple(OutputOptions.__annotations__)
 _DEFAULT_QUALITY = 90
-# It becomes part of object keys and file names.
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
-# Linux file systems allow 255 bytes; names are never used as file names, yet nobody needs more.
-_NAME_BYTES = 255
+_REQUEST_ID = re.compile(REQUEST_ID, re.ASCII)
+_NOT_IN_NAMES = re.compile(rf"[{NOT_IN_NAMES}\ud800-\udfff]")
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
-
-
-class Delivery(StrEnum):
-    """Where the files go; AUTO is the bucket when one is set, else base64."""
-
-    AUTO = "auto"
-    BASE64 = "base64"
-    BUCKET = "bucket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Job:
     encoding: Encoding | None
     timeout_s: float | None
     wants_previews: bool = False
+    comfy_org_api_key: str | None = field(default=None, repr=False)
 
     @property
     def is_runsync(self) -> bool:
@@ -87,6 +90,7 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     request_id = _parse_request_id(job_input.get("request_id"))
     delivery, encoding, wants_previews = _parse_output(job_input.get("output"))
     timeout_s = _parse_timeout(job_input.get("timeout_s"))
+    comfy_org_api_key = _parse_api_key(job_input.get("comfy_org_api_key"))
     workflow = _parse_workflow(job_input, models)
     images = _parse_images(job_input.get("images"), limits)
     if isinstance(workflow, PromptEdit):
@@ -95,7 +99,7 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
         check_pictures_sent(workflow, images)
     return Job(
         job_id, request_id or job_id, workflow, images, delivery, encoding, timeout_s,
-        wants_previews,
+        wants_previews, comfy_org_api_key,
     )  # fmt: skip
 
 
@@ -143,6 +147,8 @@ def _parse_output(value: Any) -> tuple[Delivery, Encoding | None, bool]:
     if not isinstance(value, dict):
         raise InvalidInput('input.output must be an object such as {"delivery": "auto"}')
     _check_keys(value, _OUTPUT_KEYS, "input.output")
+    if not isinstance(value.get("previews"), bool | None):
+        raise InvalidInput("input.output.previews must be true or false")
     delivery = _one_of(Delivery, value.get("delivery"), "delivery") or Delivery.AUTO
     image_format = _one_of(ImageFormat, value.get("format"), "format")
     quality = value.get("quality")
@@ -150,8 +156,8 @@ def _parse_output(value: Any) -> tuple[Delivery, Encoding | None, bool]:
         quality = _DEFAULT_QUALITY
     elif image_format not in {ImageFormat.WEBP, ImageFormat.JPEG}:
         raise InvalidInput("input.output.quality only counts for format 'webp' or 'jpeg'")
-    if type(quality) is not int or not 1 <= quality <= 100:
-        raise InvalidInput("input.output.quality must be a whole number from 1 to 100")
+    if type(quality) is not int or not QUALITY.hold(quality):
+        raise InvalidInput(f"input.output.quality must be a whole number from {QUALITY}")
     previews = value.get("previews")
     if previews is not None and not isinstance(previews, bool):
         raise InvalidInput("input.output.previews must be true or false")
@@ -169,9 +175,19 @@ def _one_of(choices: type[_Choice], value: Any, key: str) -> _Choice | None:
 def _parse_timeout(value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86400:
-        raise InvalidInput("input.timeout_s must be a number of seconds from 0 to 86400")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= LONGEST_TIMEOUT_S:
+        raise InvalidInput(
+            f"input.timeout_s must be a number of seconds from 0 to {LONGEST_TIMEOUT_S}"
+        )
     return float(value)
+
+
+def _parse_api_key(value: Any) -> str | None:
+    """The value itself is not for messages."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput("input.comfy_org_api_key must be a text")
+    return value or None
 
 
 def _parse_images(value: Any, limits: ImageLimits) -> tuple[InputImage | RemoteImage, ...]:
@@ -212,10 +228,10 @@ def _parse_image_entry(entry: Any, where: str) -> tuple[str, str]:
     name, text = entry.get("name"), entry.get("image")
     if not isinstance(name, str) or not name.strip():
         raise InvalidImage(f"{where} has no name")
-    if _NOT_IN_NAMES.search(name) or name in {".", ".."}:
+    if _NOT_IN_NAMES.search(name) or name in RESERVED_NAMES:
         raise InvalidImage(f"{where}: the name {name!r} must be a plain file name, without a path")
-    if len(name.encode()) > _NAME_BYTES:
-        raise InvalidImage(f"{where}: the name is longer than {_NAME_BYTES} bytes")
+    if len(name.encode()) > LONGEST_NAME_BYTES:
+        raise InvalidImage(f"{where}: the name is longer than {LONGEST_NAME_BYTES} bytes")
     if not isinstance(text, str) or not text:
         raise InvalidImage(
             f"{where} ({name!r}) has no picture in `image`: send base64 text or an address"

@@ -8,24 +8,20 @@ image, so no photo is encoded for that. tests/integration/test_edit.py holds the
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from handler.errors import InvalidInput
 from handler.images import InputImage
+from handler.input_types import CFG, LONGEST_PROMPT, LORA_STRENGTH, SEED, STEPS, Bounds, Ratio
 from handler.models_lock import ModelFile
 
-PROMPT_KEYS = (
-    "prompt", "negative_prompt", "ratio", "seed", "steps", "cfg", "lora_strength",
-)  # fmt: skip
 _MOST_IMAGES = 3
-_MOST_CHARACTERS = 10_000
-_LARGEST_SEED = 2**64 - 1
 # Whole in every JSON reader, also those that know only floats.
 _LARGEST_RANDOM_SEED = 2**53
 
 # Exact ratios near a megapixel, in multiples of 16 as the model's patches want.
-_SIZES = {
+_SIZES: dict[Ratio, tuple[int, int]] = {
     "1:1": (1024, 1024),
     "4:3": (1152, 864),
     "3:4": (864, 1152),
@@ -63,19 +59,22 @@ class PromptEdit:
     models: ModelNames
     prompt: str
     negative_prompt: str
-    ratio: str | None
+    ratio: Ratio | None
     seed: int
     steps: int
     cfg: float
     lora_strength: float
 
 
+PROMPT_KEYS = tuple(field.name for field in fields(PromptEdit) if field.name != "models")
+
+
 def parse_prompt_edit(job_input: Mapping[str, Any], models: ModelNames) -> PromptEdit:
     """Fill in the defaults: 4 steps at cfg 1 with the Lightning LoRA, 20 at 2.5 without it, and a
     random seed. Raises InvalidInput."""
-    lora_strength = _number(job_input, "lora_strength", 1.0, 0, 4)
+    lora_strength = _number(job_input, "lora_strength", 1.0, LORA_STRENGTH)
     with_lora = lora_strength != 0
-    cfg = _number(job_input, "cfg", 1.0 if with_lora else 2.5, 0, 30)
+    cfg = _number(job_input, "cfg", 1.0 if with_lora else 2.5, CFG)
     negative_prompt = _text(job_input, "negative_prompt", required=False)
     if negative_prompt and cfg == 1:
         raise InvalidInput(
@@ -90,8 +89,8 @@ def parse_prompt_edit(job_input: Mapping[str, Any], models: ModelNames) -> Promp
         prompt=_text(job_input, "prompt", required=True),
         negative_prompt=negative_prompt,
         ratio=ratio,
-        seed=_whole(job_input, "seed", secrets.randbelow(_LARGEST_RANDOM_SEED), 0, _LARGEST_SEED),
-        steps=_whole(job_input, "steps", 4 if with_lora else 20, 1, 100),
+        seed=_whole(job_input, "seed", secrets.randbelow(_LARGEST_RANDOM_SEED), SEED),
+        steps=_whole(job_input, "steps", 4 if with_lora else 20, STEPS),
         cfg=cfg,
         lora_strength=lora_strength,
     )
@@ -164,22 +163,20 @@ def _text(job_input: Mapping[str, Any], key: str, *, required: bool) -> str:
         return ""
     if not isinstance(value, str) or (required and not value.strip()):
         raise InvalidInput(f"input.{key} must be a text")
-    if len(value) > _MOST_CHARACTERS:
-        raise InvalidInput(f"input.{key} is longer than {_MOST_CHARACTERS} characters")
+    if len(value) > LONGEST_PROMPT:
+        raise InvalidInput(f"input.{key} is longer than {LONGEST_PROMPT} characters")
     return value
 
 
-def _whole(job_input: Mapping[str, Any], key: str, default: int, least: int, most: int) -> int:
+def _whole(job_input: Mapping[str, Any], key: str, default: int, bounds: Bounds) -> int:
     value = default if job_input.get(key) is None else job_input[key]
-    if type(value) is not int or not least <= value <= most:
-        raise InvalidInput(f"input.{key} must be a whole number from {least} to {most}")
+    if type(value) is not int or not bounds.hold(value):
+        raise InvalidInput(f"input.{key} must be a whole number from {bounds}")
     return value
 
 
-def _number(
-    job_input: Mapping[str, Any], key: str, default: float, least: float, most: float
-) -> float:
+def _number(job_input: Mapping[str, Any], key: str, default: float, bounds: Bounds) -> float:
     value = default if job_input.get(key) is None else job_input[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise InvalidInput(f"input.{key} must be a number from {least} to {most}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not bounds.hold(value):
+        raise InvalidInput(f"input.{key} must be a number from {bounds}")
     return float(value)

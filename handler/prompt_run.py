@@ -9,7 +9,7 @@ from typing import Any
 
 from handler.comfy_client import ComfyClient
 from handler.errors import BackendError, ComfyExited, ComfyUnavailable, PromptLost
-from handler.history import is_interrupted
+from handler.history import in_order_of, is_interrupted
 from handler.logs import get_logger
 from handler.node_outputs import SavedFile, files_of
 from handler.progress import PromptProgress, Update
@@ -39,6 +39,7 @@ class PromptRun:
         *,
         interrupt_grace_s: float,
         on_progress: Callable[[Update], None],
+        comfy_org_api_key: str | None = None,
     ) -> None:
         self._comfy = comfy
         self._supervisor = supervisor
@@ -50,6 +51,7 @@ class PromptRun:
         self._has_ended = False
         self._progress = PromptProgress(prompt)
         self._on_progress = on_progress
+        self._comfy_org_api_key = comfy_org_api_key
         self._last_step_logged_s = 0.0
         self._entry: dict[str, Any] | None = None
 
@@ -82,7 +84,7 @@ class PromptRun:
             async with self._comfy.events(self._prompt_id) as events:
                 await self._queue()
                 log.info("prompt queued")
-                self._entry = await self._wait(events)
+                self._entry = in_order_of(self._prompt, await self._wait(events))
             # The result is in hand: a child that dies now can't take it back.
             with contextlib.suppress(BackendError):
                 await self._comfy.forget(self._prompt_id)
@@ -99,7 +101,9 @@ class PromptRun:
         """As `_wait`, this is patient with a ComfyUI that lives and is silent."""
         while True:
             try:
-                await self._comfy.queue_prompt(self._prompt, self._prompt_id)
+                await self._comfy.queue_prompt(
+                    self._prompt, self._prompt_id, self._comfy_org_api_key
+                )
             except ComfyUnavailable:
                 await self._raise_if_exited()
                 with contextlib.suppress(ComfyUnavailable):

@@ -3,19 +3,11 @@
 import hashlib
 import io
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from PIL import Image, ImageSequence
 
+from handler.input_types import ImageFormat
 from handler.output_file import OutputImage
-
-
-class ImageFormat(StrEnum):
-    """What `input.output.format` may be."""
-
-    PNG = "png"
-    WEBP = "webp"
-    JPEG = "jpeg"
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,7 @@ class Runner:
                     comfy, self._supervisor, prompt, prompt_id,
                     interrupt_grace_s=self._interrupt_grace_s,
                     on_progress=lambda update: reporter.report("execute", **update),
+                    comfy_org_api_key=job.comfy_org_api_key,
                 )  # fmt: skip
                 reporter.report("wait")
                 try:

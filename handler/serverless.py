@@ -62,7 +62,7 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
             return await handler(job, None)
         with control.begun(job["id"]):
             async with AsyncClientSession() as session:
-                return _Answer(await handler(job, partial(_send_update, session, job)))
+                return _Unprinted(await handler(job, partial(_send_update, session, job)))
 
     with contextlib.suppress(asyncio.CancelledError):
         runpod.serverless.start({"handler": handle, "concurrency_modifier": modify_concurrency})
@@ -104,17 +104,18 @@ def _ending(check: Check, close: Callable[[], None], scrub: Callable[[str], str]
     return run
 
 
+class _Unprinted(dict[str, Any]):
+    """An answer. The SDK formats each one whole into two log lines (rp_job.py, run_job), whether
+    they are written or not: for a picture that is several times its size in memory."""
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self)}>"
+
+
 async def _send_update(session: Any, job: Mapping[str, Any], update: dict[str, Any]) -> None:
     """What the SDK's progress_update sends, but awaited: that one leaves it to a thread, which
     may be overtaken by the result. A failure is logged by the SDK and no matter."""
     await send_result(session, {"status": "IN_PROGRESS", "output": update}, job)
-
-
-class _Answer(dict[str, Any]):
-    """The SDK builds the text of a whole answer twice, for log lines that nobody sees."""
-
-    def __repr__(self) -> str:
-        return "<answer>"
 
 
 class _Hands:

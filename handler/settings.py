@@ -307,12 +307,14 @@ def secret_values(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment that ComfyUI gets."""
+    """The environment that ComfyUI gets. It executes save nodes in the order of a set
+    (execution.py, good_outputs), from which files get their numbers: the hash seed makes that order
+    the same in every worker, and so the names under which a job that is sent twice is stored."""
     return {
         name: value
         for name, value in environ.items()
         if name in _CHILD_NAMES or name.startswith(_CHILD_PREFIXES)
-    } | {"PYTHONUNBUFFERED": "1"}
+    } | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
 
 
 def cuda_selection(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from handler.errors import WorkerError
 from handler.images import InputImage
-from handler.job import Delivery, Job
+from handler.input_types import Delivery
+from handler.job import Job
 from handler.logs import get_logger
 from handler.progress import Reporter
 from handler.prompt_edit import ModelNames, PromptEdit, compile_edit

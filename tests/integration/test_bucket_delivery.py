@@ -11,6 +11,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.edge_reader import read_picture
 from tests.fakes.runpod_api import RunPodApi
 from tests.integration.worker_process import (
     WorkerProcess,
@@ -152,6 +153,27 @@ def test_every_file_of_a_job_has_an_object_of_its_own(
     for entry in (*output["images"], *output["files"]):
         fetched(entry)
     assert output["url"] == output["image_url"] == output["images"][0]["data"]
+
+
+@pytest.mark.parametrize(
+    ("output", "job_id", "where"),
+    [
+        pytest.param({"delivery": "base64"}, "sync-inline", "base64", id="inline"),
+        pytest.param({"delivery": "base64"}, None, "s3_url", id="inline, over the limit"),
+        pytest.param({"delivery": "bucket"}, None, "s3_url", id="bucket"),
+        pytest.param({"delivery": "auto"}, None, "s3_url", id="auto"),
+        pytest.param(None, None, "s3_url", id="nothing asked for"),
+    ],
+)
+def test_the_edge_api_finds_the_picture_in_every_mode_of_delivery(
+    api: RunPodApi, worker: WorkerProcess, output: Any, job_id: str | None, where: str
+) -> None:
+    """Without a bucket it is tests/golden that show it."""
+    picture = photo(5, (120, 120))
+    job = job_input(invert_workflow(), picture, output=output)
+    answer = api.result(api.submit(job, job_id=job_id), RESULT_S)["output"]
+    assert answer["images"][0]["type"] == where
+    assert shows_inverse(base64.b64encode(read_picture(answer)).decode(), picture)
 
 
 def test_secrets_and_pictures_never_reach_the_log_or_comfyui(

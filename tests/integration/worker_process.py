@@ -65,7 +65,7 @@ class WorkerProcess:
             ]  # fmt: skip
             return found[-1] if found else None
 
-        return wait_until(find, f"log event {event!r} {fields}", timeout_s, self.tail)
+        return dict(wait_until(find, f"log event {event!r} {fields}", timeout_s, self.tail))
 
     def comfy_pid(self) -> int:
         return int(self.wait_for_log("comfyui started")["pid"])

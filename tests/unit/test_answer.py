@@ -90,6 +90,7 @@ def test_an_inline_picture_is_at_the_top_and_among_the_images() -> None:
             }
         ],
         "seed": 7,
+        "timings": {},
     }
 
 
@@ -122,6 +123,7 @@ def test_a_file_that_is_no_picture_is_in_a_list_of_its_own() -> None:
         "ok": True,
         "request_id": "r-1",
         "prompt_id": "p-1",
+        "timings": {},
         "images": [],
         "files": [
             {
@@ -302,6 +304,18 @@ def test_details_of_kinds_that_json_lacks_are_shown_as_text() -> None:
 
 def test_the_size_is_that_of_the_body_in_bytes() -> None:
     assert encoded_bytes({"a": "é"}) == len('{"output": {"a": "é"}}'.encode())
+
+
+@given(
+    st.recursive(
+        st.integers() | st.text() | st.builds(lambda text: text * 900, st.text(max_size=4)),
+        lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+        max_leaves=6,
+    )
+)
+def test_the_size_is_measured_as_the_sdk_writes_it(value: Any) -> None:
+    body = json.dumps({"output": {"value": value}}, ensure_ascii=False)
+    assert encoded_bytes({"value": value}) == len(body.encode())
 
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=()), max_size=30)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from handler.settings import PROJECT_DIR
@@ -22,6 +23,16 @@ def run(command: str, job: Any, tmp_path: Path) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "handler", command, str(path)],
         cwd=PROJECT_DIR, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+
+
+def validate(argument: str, stdin: bytes) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "handler", "validate", argument],
+        cwd=PROJECT_DIR, input=stdin, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
 
 
 def prompt_job() -> dict[str, Any]:
@@ -42,7 +53,7 @@ def test_compile_prints_the_workflow_of_a_prompt(tmp_path: Path) -> None:
 def test_validate_says_that_a_good_job_is_good(tmp_path: Path) -> None:
     done = run("validate", prompt_job(), tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 pictures" in done.stdout
+    assert ", 1 picture." in done.stdout
 
 
 def test_validate_tells_what_is_wrong(tmp_path: Path) -> None:
@@ -78,8 +89,34 @@ def test_convert_without_a_comfyui_says_what_to_give(tmp_path: Path) -> None:
     assert "--object-info" in done.stderr
 
 
-def test_a_file_that_is_no_json_is_told_without_a_traceback(tmp_path: Path) -> None:
-    done = run("validate", "{", tmp_path)
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"{", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2"),
+        (b"", "is empty"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "is not text in UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[1]", "must hold a JSON object"),
+        (b'{"workflow": {}}', 'has no "input"; a job is {"input": {'),
+    ],
+)
+def test_what_is_no_job_is_told_without_a_traceback(data: bytes, says: str, tmp_path: Path) -> None:
+    done = validate("-", data)
     assert done.returncode == 1
-    assert "can't be read as JSON" in done.stderr
+    assert done.stderr.startswith("invalid_input: standard input ")
+    assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    done = validate("nowhere.json", b"")
+    assert done.returncode == 1
+    assert done.stderr == "invalid_input: nowhere.json can't be read: No such file or directory\n"
+
+
+def test_schema_prints_what_is_published() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "handler", "schema", "input"],
+        cwd=PROJECT_DIR, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == (PROJECT_DIR / "schema" / "input.json").read_text()

@@ -11,7 +11,8 @@ from handler.bucket import Bucket, object_key
 from handler.delivery import AnswerLimits, Deliverer
 from handler.errors import InvalidInput, OutputTooLarge, UploadFailed
 from handler.file_kinds import FileKind
-from handler.job import Delivery, Job
+from handler.input_types import Delivery
+from handler.job import Job
 from handler.node_outputs import NodeText
 from handler.output_file import Output, OutputFile, OutputImage
 from handler.workflow import Workflow

@@ -14,7 +14,7 @@ from handler.errors import (
     OutOfMemory,
     WorkerError,
 )
-from handler.history import Execution, read_execution
+from handler.history import Execution, in_order_of, read_execution
 from handler.node_outputs import NodeText, SavedFile
 
 # As ComfyUI's PromptExecutor.handle_execution_error fills it.
@@ -307,3 +307,11 @@ def test_any_entry_is_an_execution_or_a_fault_of_the_worker_s_own(entry: dict[st
     with contextlib.suppress(WorkerError):
         execution = read(entry)
         assert execution.files or execution.texts
+
+
+def test_outputs_come_in_the_order_of_the_workflows_nodes() -> None:
+    entry = entry_of({"9": {"images": [image("c.png")]}, "10.0.0.1": {}, "4": {}, "2": {}})
+    ordered = in_order_of({"4": {}, "9": {}, "2": {}}, entry)
+    assert list(ordered["outputs"]) == ["4", "9", "2", "10.0.0.1"]
+    assert ordered | {"outputs": entry["outputs"]} == entry
+    assert in_order_of({}, {"outputs": None}) == {"outputs": None}

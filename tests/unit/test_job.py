@@ -10,9 +10,10 @@ from PIL import Image
 
 from handler.errors import InvalidImage, InvalidInput, InvalidWorkflow, JobError, MissingImage
 from handler.images import ImageLimits
-from handler.job import Delivery, Job, parse_job, request_id_of
+from handler.input_types import Delivery, ImageFormat
+from handler.job import Job, parse_job, request_id_of
 from handler.prompt_edit import PROMPT_KEYS, ModelNames
-from handler.reencode import Encoding, ImageFormat
+from handler.reencode import Encoding
 
 MODELS = ModelNames("unet", "clip", "vae", "lora")
 LIMITS = ImageLimits(count=3, data_bytes=10_000, pixels=10_000)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageSequence
 
+from handler.input_types import ImageFormat
 from handler.output_file import OutputImage
-from handler.reencode import Encoding, ImageFormat, reencode
+from handler.reencode import Encoding, reencode
 
 
 def saved(picture: Image.Image, kind: str = "PNG", name: str = "a.b.png") -> OutputImage:

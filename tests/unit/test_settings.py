@@ -265,7 +265,7 @@ def test_comfyui_gets_no_key_of_ours() -> None:
         "WORKER_CONCURRENCY": "2",
         "PYTHONPATH": "x",
     }
-    assert child_environment(environ) == {"PYTHONUNBUFFERED": "1"}
+    assert child_environment(environ) == {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
 
 
 def test_comfyui_gets_what_a_cuda_program_needs() -> None:
@@ -279,7 +279,8 @@ def test_comfyui_gets_what_a_cuda_program_needs() -> None:
         "OMP_NUM_THREADS": "4",
         "TORCHINDUCTOR_CACHE_DIR": "/tmp/x",
     }
-    assert child_environment(environ) == {**environ, "PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
+    assert child_environment(environ) == {**environ, **own}
 
 
 def sdk_variables() -> dict[str, Any]:

@@ -49,4 +49,23 @@ class FailingImage:
         raise RuntimeError("broken on purpose, in /opt/comfy/somewhere/secret.py")
 
 
-NODE_CLASS_MAPPINGS = {"SlowImage": SlowImage, "FailingImage": FailingImage}
+class ShowsApiKey:
+    """An image as wide as the key of Comfy.org is long; 1 without a key."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}, "hidden": {"key": "API_KEY_COMFY_ORG"}}
+
+    def run(self, key=None):
+        return (torch.zeros(1, 8, len(key or " "), 3),)
+
+
+NODE_CLASS_MAPPINGS = {
+    "SlowImage": SlowImage,
+    "FailingImage": FailingImage,
+    "ShowsApiKey": ShowsApiKey,
+}
