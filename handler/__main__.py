@@ -18,7 +18,7 @@ from handler.commands import COMMANDS, run_command
 from handler.delivery import AnswerLimits, Deliverer
 from handler.endpoint import Endpoint
 from handler.errors import InternalError, WorkerError
-from handler.fitness import Check, fitness_checks, run_checks
+from handler.fitness import Check
 from handler.gpu import has_gpu
 from handler.https_source import HttpsSource
 from handler.image_fetch import ImageFetcher
@@ -94,6 +94,7 @@ def _run(settings: Settings, *, is_local: bool) -> None:
             stack.enter_context(reading_ahead(_files_ahead(models)))
         _leave_on_sigterm(supervisor)
         # The SDK takes a second to import: ComfyUI boots meanwhile.
+        from handler.fitness import fitness_checks, run_checks
         from handler.serverless import register_fitness_checks, serve
 
         bucket = Bucket(settings.bucket) if settings.bucket else None
