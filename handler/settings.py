@@ -31,7 +31,7 @@ from handler.images import ImageLimits
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
-# Up to it a picture is kept a second time, 4 bytes a pixel, while its job is in hand.
+# A picture up to this size is kept a second time, at 3 or 4 bytes a pixel, as long as its job.
 _UNCOMPRESSED_PIXELS = 2048 * 2048
 # Custom nodes run third-party code: the child gets what a CUDA program needs and no key of ours.
 _CHILD_NAMES = frozenset(
