@@ -314,8 +314,8 @@ class Bucket:
         fail = partial(_download_failure, bucket, key)
         with _translated(fail):
             answer = self._client.get_object(Bucket=bucket, Key=key)
-            _check_etag(answer, fail)
             with closing(answer["Body"]) as body:
+                _check_etag(answer, fail)
                 size = answer.get("ContentLength") or 0
                 while size <= limit_bytes and not given_up.is_set():
                     chunk = body.read(_CHUNK_BYTES)

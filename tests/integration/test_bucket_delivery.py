@@ -1,4 +1,4 @@
-"""Pictures and other files into a bucket over real HTTP, and a worker that keeps its secrets."""
+"""Files out of a bucket and into it over real HTTP, and a worker that keeps its secrets."""
 
 import base64
 import hashlib
@@ -15,6 +15,7 @@ from tests.edge_reader import read_picture
 from tests.fakes.runpod_api import RunPodApi
 from tests.integration.worker_process import (
     WorkerProcess,
+    as_base64,
     invert_workflow,
     job_input,
     node,
@@ -174,6 +175,50 @@ def test_the_edge_api_finds_the_picture_in_every_mode_of_delivery(
     answer = api.result(api.submit(job, job_id=job_id), RESULT_S)["output"]
     assert answer["images"][0]["type"] == where
     assert shows_inverse(base64.b64encode(read_picture(answer)).decode(), picture)
+
+
+def test_a_picture_comes_from_the_bucket(
+    api: RunPodApi, worker: WorkerProcess, bucket: Any
+) -> None:
+    picture = photo(5)
+    data = base64.b64decode(as_base64(picture))
+    bucket.put_object(Bucket="pictures", Key="inputs/cat.png", Body=data)
+    images = [{"name": "photo.png", "image": "bucket:inputs/cat.png"}]
+    job = job_input(invert_workflow(), output={"delivery": "base64"}) | {"images": images}
+    output = api.result(api.submit(job), RESULT_S)["output"]
+    assert shows_inverse(output["images"][0]["data"], picture)
+    assert "fetch" in output["timings"]
+
+
+def test_a_prompt_takes_the_size_of_a_picture_that_was_fetched(
+    api: RunPodApi, worker: WorkerProcess, bucket: Any
+) -> None:
+    data = base64.b64decode(as_base64(photo(6, (30, 90))))
+    bucket.put_object(Bucket="pictures", Key="inputs/high.png", Body=data)
+    images = [{"name": "a.png", "image": "bucket:inputs/high.png"}]
+    job = {"prompt": "make it red", "images": images, "steps": 1}
+    output = api.result(api.submit(job), 200)["output"]
+    assert (output["images"][0]["width"], output["images"][0]["height"]) == (672, 1568)
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        ("https://169.254.169.254/latest/meta-data/?{}", "a host that is not public"),
+        ("https://localhost/cat.png?{}", "https://localhost is not public"),
+        ("bucket:order-1/result_00001_.png", "is not under 'inputs/'"),
+        ("bucket:inputs/none.png", "bucket:inputs/none.png does not exist"),
+    ],
+)
+def test_an_address_that_must_not_be_opened_is_refused(
+    api: RunPodApi, worker: WorkerProcess, image: str, says: str
+) -> None:
+    images = [{"name": "photo.png", "image": image.format("signature-that-must-not-show")}]
+    job = job_input(invert_workflow()) | {"images": images}
+    body = api.result(api.submit(job), RESULT_S)
+    assert body["output"]["code"] == "invalid_image"
+    assert says in body["error"]
+    assert "must-not-show" not in str(body) + worker.log_path.read_text()
 
 
 def test_secrets_and_pictures_never_reach_the_log_or_comfyui(

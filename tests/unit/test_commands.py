@@ -56,6 +56,21 @@ def test_validate_says_that_a_good_job_is_good(tmp_path: Path) -> None:
     assert ", 1 picture." in done.stdout
 
 
+def test_an_address_is_checked_and_not_opened(tmp_path: Path) -> None:
+    job = prompt_job()
+    job["input"]["images"][0]["image"] = "https://nowhere.invalid/a.png?sig=secret"
+    done = run("validate", job, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Not opened here, only when the job runs: https://nowhere.invalid/a.png\n" in done.stdout
+    done = run("compile", job, tmp_path)
+    assert done.returncode == 1
+    assert "no address is opened here" in done.stderr
+    job["input"]["images"][0]["image"] = "https://127.0.0.1/a.png"
+    done = run("validate", job, tmp_path)
+    assert done.returncode == 1
+    assert "a host that is not public" in done.stderr
+
+
 def test_validate_tells_what_is_wrong(tmp_path: Path) -> None:
     done = run("validate", {"input": {"worflow": {}}}, tmp_path)
     assert done.returncode == 1

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from handler.addresses import BucketKey, HttpsUrl, RemoteImage
 from handler.errors import InvalidImage, InvalidInput, InvalidWorkflow, JobError, MissingImage
 from handler.images import ImageLimits
 from handler.input_types import Delivery, ImageFormat
 from handler.job import Job, parse_job, request_id_of
-from handler.prompt_edit import PROMPT_KEYS, ModelNames
+from handler.prompt_edit import PROMPT_KEYS, ModelNames, PromptEdit
 from handler.reencode import Encoding
 
 MODELS = ModelNames("unet", "clip", "vae", "lora")
@@ -211,6 +212,43 @@ def test_a_picture_that_can_not_be_decoded_is_refused_by_its_place() -> None:
     assert fault.message.startswith("input.images[1] ('b.png'): ")
 
 
+def test_a_picture_at_an_address_is_left_for_later() -> None:
+    images = [
+        {"name": "a.png", "image": "https://a.example/x.png?sig=1"},
+        *sends("b.png"),
+        {"name": "c.png", "image": "bucket:inputs/c.png"},
+    ]
+    job = parse(workflow=loads("a.png", "b.png", "c.png"), images=images)
+    assert job.images[0] == RemoteImage(
+        "a.png", "input.images[0]", HttpsUrl("a.example", "/x.png", "sig=1")
+    )
+    assert job.images[1] == parse(images=sends("b.png")).images[0]
+    assert job.images[2] == RemoteImage("c.png", "input.images[2]", BucketKey("inputs/c.png"))
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("http://a.example/?secret", "the address must begin with https://"),
+        ("https://me:secret@a.example/", "the address must not hold a user name or a password"),
+        ("https://169.254.169.254/?secret", "the address has a host that is not public"),
+        ("bucket:inputs/../secret", "the address must be a key without '..'"),
+    ],
+)
+def test_a_wrong_address_is_refused_by_its_place_and_not_repeated(address: str, says: str) -> None:
+    fault = fault_of(InvalidImage, images=[*sends("a.png"), {"name": "b.png", "image": address}])
+    assert fault.message.startswith(f"input.images[1] ('b.png'): {says}")
+    assert "secret" not in f"{fault.message} {fault.details}"
+
+
+def test_a_prompt_is_compiled_later_but_its_pictures_are_counted_now() -> None:
+    remote = {"name": "a.png", "image": "https://a.example/x.png"}
+    job = parse(workflow=None, prompt="make it red", images=[remote])
+    assert isinstance(job.workflow, PromptEdit)
+    assert job.workflow.models == MODELS
+    assert "1 to 3 pictures" in fault_of(InvalidInput, workflow=None, prompt="x").message
+
+
 def test_two_pictures_of_one_name_are_refused_by_both_places() -> None:
     fault = fault_of(InvalidImage, images=sends("a.png", "b.png", "a.png"))
     assert fault.message == "input.images[2] has the name of input.images[0]: 'a.png'"
@@ -322,7 +360,20 @@ KEYS = st.sampled_from(
 )
 TEXTS = st.one_of(
     st.text(alphabet=st.characters(exclude_categories=()), max_size=8),
-    st.sampled_from([PNG, "LoadImage", "a.png", "auto", "bucket", "{}", "..", "1"]),
+    st.sampled_from(
+        [
+            PNG,
+            "https://a.example/",
+            "bucket:a",
+            "LoadImage",
+            "a.png",
+            "auto",
+            "bucket",
+            "{}",
+            "..",
+            "1",
+        ]
+    ),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,

@@ -122,6 +122,9 @@ def test_settings_can_not_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WORKER_RUN_LIMIT_BYTES", "10"),
         ("WORKER_BUCKET_PUBLIC_URL", "cdn.example.com"),
         ("WORKER_BUCKET_URL_EXPIRES_S", "604801"),
+        ("WORKER_BUCKET_INPUT_PREFIX", "inputs"),
+        ("WORKER_BUCKET_INPUT_PREFIX", "/inputs/"),
+        ("WORKER_BUCKET_INPUT_PREFIX", "../"),
         ("WORKER_BUCKET_KEY_TEMPLATE", "{name}"),
         ("WORKER_BUCKET_KEY_TEMPLATE", "{request_id}/{file}"),
     ],
@@ -155,6 +158,7 @@ def test_a_whole_bucket_is_taken_with_its_options(monkeypatch: pytest.MonkeyPatc
         **BUCKET,
         WORKER_BUCKET_REGION="eu-1",
         WORKER_BUCKET_KEY_TEMPLATE="x/{job_id}/{name}.{ext}",
+        WORKER_BUCKET_INPUT_PREFIX="a/b.c/",
         WORKER_BUCKET_PUBLIC_URL="https://cdn.example.com",
         WORKER_BUCKET_URL_EXPIRES_S="60",
     ).bucket
@@ -165,6 +169,7 @@ def test_a_whole_bucket_is_taken_with_its_options(monkeypatch: pytest.MonkeyPatc
     assert bucket.secret_access_key == "s3cr3t/+key"
     assert bucket.region == "eu-1"
     assert bucket.key_template == "x/{job_id}/{name}.{ext}"
+    assert bucket.input_prefix == "a/b.c/"
     assert bucket.public_url == "https://cdn.example.com"
     assert bucket.url_expires_s == 60
 
