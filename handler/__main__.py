@@ -1,4 +1,6 @@
-"""Puts the worker together and runs it: settings, log, ComfyUI, weights, RunPod's loop."""
+"""Starts the worker: settings, log, weights, ComfyUI, and then, while that boots, the rest.
+
+What is imported at the top is what ComfyUI's start needs."""
 
 import argparse
 import asyncio
@@ -6,31 +8,20 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from handler.bucket import Bucket
-from handler.comfy_client import ComfyClient
 from handler.comfy_memory import comfy_memory_flags
 from handler.comfy_process import ComfyPaths, ComfyProcess, comfy_argv
-from handler.commands import COMMANDS, run_command
-from handler.delivery import AnswerLimits, Deliverer
-from handler.endpoint import Endpoint
 from handler.errors import InternalError, WorkerError
-from handler.fitness import Check
 from handler.gpu import has_gpu
-from handler.https_source import HttpsSource
-from handler.image_fetch import ImageFetcher
 from handler.logs import configure, get_logger, make_scrubber
 from handler.malloc import return_large_buffers
 from handler.model_places import VOLUME, FoundModel, Place, find_models, search_places
 from handler.models_lock import read_models_lock
 from handler.orphans import end_forks_with_worker
 from handler.page_cache import AheadFile, reading_ahead
-from handler.prompt_edit import ModelNames
 from handler.run_dir import open_run_dir
-from handler.runner import Runner
 from handler.settings import (
     PROJECT_DIR,
     Settings,
@@ -42,7 +33,6 @@ from handler.settings import (
     unknown_variables,
 )
 from handler.supervisor import Supervisor
-from handler.warm_up import warm_up
 
 _COMFY = PROJECT_DIR / "comfy"
 
@@ -51,8 +41,11 @@ log = get_logger()
 
 def main() -> int:
     """The exit code: 0 after an ordered end, 1 when the worker can't start or the job failed."""
-    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
-        return run_command(sys.argv[1:])
+    if sys.argv[1:2] and not sys.argv[1].startswith("-"):
+        from handler.commands import COMMANDS, run_command
+
+        if sys.argv[1] in COMMANDS:
+            return run_command(sys.argv[1:])
     arguments = make_parser().parse_args()
     configure("INFO", secret_values())
     try:
@@ -93,17 +86,12 @@ def _run(settings: Settings, *, is_local: bool) -> None:
         if settings.worker_read_ahead:
             stack.enter_context(reading_ahead(_files_ahead(models)))
         _leave_on_sigterm(supervisor)
-        # The SDK takes a second to import: ComfyUI boots meanwhile.
-        from handler.fitness import fitness_checks, run_checks
+        # These take a second to import: ComfyUI boots meanwhile.
+        from handler.assembly import assemble
+        from handler.fitness import run_checks
         from handler.serverless import register_fitness_checks, serve
 
-        bucket = Bucket(settings.bucket) if settings.bucket else None
-        runner = _make_runner(settings, paths, supervisor, bucket)
-        names = ModelNames.of(at.model for at in models)
-        endpoint = Endpoint(runner, settings.image_limits, names, settings.worker_save_dir)
-        checks = fitness_checks(models, bucket, supervisor)
-        if settings.worker_warmup:
-            checks = (*checks, _warmed_up(runner, names, supervisor))
+        endpoint, checks = assemble(settings, paths, supervisor, models)
         if is_local:
             asyncio.run(run_checks(checks))
         else:
@@ -138,6 +126,8 @@ def _supervised(
     )
 
     async def is_answering() -> bool:
+        from handler.comfy_client import ComfyClient
+
         async with ComfyClient(settings.comfy_port) as comfy:
             return await comfy.is_answering()
 
@@ -150,35 +140,6 @@ def _supervised(
         yield supervisor
     finally:
         supervisor.stop()
-
-
-def _warmed_up(runner: Runner, names: ModelNames, supervisor: Supervisor) -> Check:
-    async def warmed_up() -> None:
-        await warm_up(runner, names)
-        # It may have cost ComfyUI its life.
-        await supervisor.ensure_ready()
-
-    return warmed_up
-
-
-def _make_runner(
-    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, bucket: Bucket | None
-) -> Runner:
-    limits = AnswerLimits(settings.worker_run_limit_bytes, settings.worker_runsync_limit_bytes)
-    return Runner(
-        supervisor,
-        partial(ComfyClient, settings.comfy_port),
-        paths,
-        ImageFetcher(
-            bucket,
-            HttpsSource(),
-            settings.image_limits,
-            timeout_s=settings.worker_fetch_timeout_s,
-        ),
-        Deliverer(bucket, limits),
-        job_timeout_s=settings.worker_job_timeout_s,
-        interrupt_grace_s=settings.comfy_interrupt_grace_s,
-    )
 
 
 def _find_models(settings: Settings, places: tuple[Place, ...]) -> tuple[FoundModel, ...]:

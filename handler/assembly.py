@@ -1,0 +1,62 @@
+"""Puts together what runs jobs, and what must hold before it does."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from handler.bucket import Bucket
+from handler.comfy_client import ComfyClient
+from handler.comfy_process import ComfyPaths
+from handler.delivery import AnswerLimits, Deliverer
+from handler.endpoint import Endpoint
+from handler.fitness import Check, fitness_checks
+from handler.https_source import HttpsSource
+from handler.image_fetch import ImageFetcher
+from handler.model_places import FoundModel
+from handler.prompt_edit import ModelNames
+from handler.runner import Runner
+from handler.settings import Settings
+from handler.supervisor import Supervisor
+from handler.warm_up import warm_up
+
+
+def assemble(
+    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, models: Sequence[FoundModel]
+) -> tuple[Endpoint, tuple[Check, ...]]:
+    """The endpoint can take jobs once the checks have passed, of which the last is the warm-up,
+    where that is wanted."""
+    bucket = Bucket(settings.bucket) if settings.bucket else None
+    runner = _make_runner(settings, paths, supervisor, bucket)
+    names = ModelNames.of(at.model for at in models)
+    checks = fitness_checks(models, bucket, supervisor)
+    if settings.worker_warmup:
+        checks = (*checks, _warmed_up(runner, names, supervisor))
+    return Endpoint(runner, settings.image_limits, names, settings.worker_save_dir), checks
+
+
+def _warmed_up(runner: Runner, names: ModelNames, supervisor: Supervisor) -> Check:
+    async def warmed_up() -> None:
+        await warm_up(runner, names)
+        # It may have cost ComfyUI its life.
+        await supervisor.ensure_ready()
+
+    return warmed_up
+
+
+def _make_runner(
+    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, bucket: Bucket | None
+) -> Runner:
+    limits = AnswerLimits(settings.worker_run_limit_bytes, settings.worker_runsync_limit_bytes)
+    return Runner(
+        supervisor,
+        partial(ComfyClient, settings.comfy_port),
+        paths,
+        ImageFetcher(
+            bucket,
+            HttpsSource(),
+            settings.image_limits,
+            timeout_s=settings.worker_fetch_timeout_s,
+        ),
+        Deliverer(bucket, limits),
+        job_timeout_s=settings.worker_job_timeout_s,
+        interrupt_grace_s=settings.comfy_interrupt_grace_s,
+    )
