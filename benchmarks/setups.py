@@ -70,9 +70,11 @@ def row_of(
 ) -> Row:  # fmt: skip
     mb_per_s = {"baked": options.baked_mb_per_s, "volume": options.volume_mb_per_s}[weights]
     plan = Plan(
-        start_s=options.boot_s + options.weights_gb * 1000 / mb_per_s,
+        # The weights are read while ComfyUI boots.
+        start_s=max(options.boot_s, options.weights_gb * 1000 / mb_per_s),
         in_hand=in_hand, idle_timeout_s=idle_timeout_s, active=active,
         most_workers=options.most_workers, queue_delay_s=options.queue_delay_s,
+        fetch_gap_s=options.fetch_gap_s,
     )  # fmt: skip
     outcome = simulate(plan, load.arrivals, least_s=load.hours * _HOUR_S)
     waits_s = waits_of(outcome)

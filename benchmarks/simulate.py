@@ -122,6 +122,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--weights-gb", type=float, default=30.9, help="as models.lock has it")
     add("--volume-mb-per-s", type=float, default=300.0, help="RunPod names 200 to 400")
     add("--baked-mb-per-s", type=float, default=1100.0, help="of a local disk; an assumption")
+    add(
+        "--fetch-gap-s", type=float, default=0.1, help="from a job's end to the next; an assumption"
+    )
     add("--queue-delay-s", type=float, default=4.0, help="RunPod's default")
     add("--most-workers", type=int, default=3, help="RunPod's default")
     add("--quiet-per-hour", type=float, default=20.0, help="jobs, when it is quiet")
