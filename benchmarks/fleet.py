@@ -1,6 +1,6 @@
 """A model of an endpoint on RunPod: a queue, workers that come and go, one GPU in each.
 
-It keeps to what RunPod and its SDK document or show (runpod 1.12.0): a worker is added for a job
+It keeps to what RunPod documents and this worker does: a worker is added for a job
 that has waited `queue_delay_s`, and leaves after `idle_timeout_s` without a job; it takes jobs in
 the order in which workers began to ask; after its hands were full it asks again `fetch_gap_s`
 after a job's end; it is paid from its start to its end. Times are seconds.
@@ -35,7 +35,7 @@ class Plan:
     active: int
     most_workers: int
     queue_delay_s: float = 4.0
-    fetch_gap_s: float = 0.95
+    fetch_gap_s: float = 0.1
 
 
 @dataclass(slots=True)

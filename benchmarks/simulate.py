@@ -10,11 +10,9 @@ answer (`timings` in the output of a job) can be given as a file.
 import argparse
 import itertools
 import json
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -22,30 +20,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from benchmarks.fleet import Edit, Outcome, Plan, simulate
-from benchmarks.load import Load, bursts, day
+from benchmarks.setups import ACTIVE, IDLE_TIMEOUTS_S, IN_HAND, Row, compare, edit_of
 
-_IN_HAND = (1, 2)
-_WEIGHTS = ("baked", "volume")
-_IDLE_TIMEOUTS_S = (5, 30, 60, 300)
-_ACTIVE = (0, 1)
-_THOUSAND = 1000
-_HOUR_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One setup under one load. `cost` is of a thousand edits, `idle` of the paid time."""
-
-    load: str
-    weights: str
-    active: int
-    idle_timeout_s: int
-    in_hand: int
-    median_s: float
-    p95_s: float
-    cost: float
-    idle: float
+# Of a GPU, when somebody has measured one.
+_TIMINGS = Path(__file__).resolve().parent / "results" / "timings.json"
 
 
 def main() -> int:
@@ -64,59 +42,6 @@ def main() -> int:
     (options.into / "simulate.json").write_text(json.dumps(text, indent=1, default=str) + "\n")
     print(f"\n{options.into / 'simulate.svg'}")
     return 0
-
-
-def edit_of(answer: Mapping[str, Any]) -> Edit:
-    """From timings in milliseconds: by themselves, in an answer, or in RunPod's `output`."""
-    answer = answer.get("output", answer)
-    timings = answer.get("timings", answer)
-    return Edit(
-        prepare_s=(timings["check"] + timings["inputs"]) / 1000,
-        execute_s=timings["execute"] / 1000,
-        finish_s=(timings["collect"] + timings["deliver"]) / 1000,
-    )
-
-
-def compare(options: argparse.Namespace) -> Sequence[Row]:
-    """A row for each load and each setup."""
-    edit = Edit(options.prepare_s, options.execute_s, options.finish_s)
-    loads = (
-        day(edit, options.seed, quiet_per_hour=options.quiet_per_hour,
-            peak_per_hour=options.peak_per_hour),
-        bursts(edit, options.seed, quiet_per_hour=options.quiet_per_hour,
-               bursts_per_hour=options.bursts_per_hour, jobs_per_burst=options.jobs_per_burst),
-    )  # fmt: skip
-    return [
-        _row(options, load, weights, active, idle_timeout_s, in_hand)
-        for load, weights, active, idle_timeout_s, in_hand in itertools.product(
-            loads, _WEIGHTS, _ACTIVE, _IDLE_TIMEOUTS_S, _IN_HAND
-        )
-    ]
-
-
-def _row(
-    options: argparse.Namespace, load: Load, weights: str, active: int, idle_timeout_s: int,
-    in_hand: int,
-) -> Row:  # fmt: skip
-    mb_per_s = {"baked": options.baked_mb_per_s, "volume": options.volume_mb_per_s}[weights]
-    plan = Plan(
-        start_s=options.boot_s + options.weights_gb * 1000 / mb_per_s,
-        in_hand=in_hand, idle_timeout_s=idle_timeout_s, active=active,
-        most_workers=options.most_workers, queue_delay_s=options.queue_delay_s,
-    )  # fmt: skip
-    outcome = simulate(plan, load.arrivals, least_s=load.hours * _HOUR_S)
-    waits_s = waits_of(outcome)
-    return Row(
-        load.name, weights, active, idle_timeout_s, in_hand,
-        statistics.median(waits_s), statistics.quantiles(waits_s, n=20)[-1],
-        outcome.paid_s / _HOUR_S * options.price_per_hour / len(waits_s) * _THOUSAND,
-        1 - outcome.busy_s / outcome.paid_s,
-    )  # fmt: skip
-
-
-def waits_of(outcome: Outcome) -> list[float]:
-    """Seconds from a job's arrival until the GPU begins it, in a worker's hands or not."""
-    return [job.begun_s - job.arrived_s for job in outcome.jobs if job.begun_s is not None]
 
 
 def _assumptions(options: argparse.Namespace) -> str:
@@ -163,7 +88,7 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
 
 def _draw_load(axes: Axes, load: str, rows: Sequence[Row]) -> None:
     for (weights, color), active, in_hand in itertools.product(
-        (("baked", "tab:blue"), ("volume", "tab:orange")), _ACTIVE, _IN_HAND
+        (("baked", "tab:blue"), ("volume", "tab:orange")), ACTIVE, IN_HAND
     ):
         setup = (weights, active, in_hand)
         line = [row for row in rows if (row.weights, row.active, row.in_hand) == setup]
@@ -173,7 +98,7 @@ def _draw_load(axes: Axes, load: str, rows: Sequence[Row]) -> None:
             linestyle="-" if in_hand == 2 else ":",
             label=f"{weights}, {active} active, {in_hand} in hand",
         )  # fmt: skip
-    axes.set_title(f"{load}: idle timeouts {', '.join(map(str, _IDLE_TIMEOUTS_S))} s")
+    axes.set_title(f"{load}: idle timeouts {', '.join(map(str, IDLE_TIMEOUTS_S))} s")
     axes.set_xlabel("cost of a thousand edits")
     axes.set_ylabel("wait until an edit begins, p95, s")
     axes.set_ylim(bottom=0)
@@ -191,11 +116,15 @@ def make_parser() -> argparse.ArgumentParser:
     add("--execute-s", type=float, default=8.0, help="on the GPU, an edit; an assumption")
     add("--prepare-s", type=float, default=0.2, help="before the GPU, an edit; an assumption")
     add("--finish-s", type=float, default=0.5, help="after it, the sending too; an assumption")
-    add("--timings", type=Path, metavar="FILE", help="an answer's timings, for these three")
+    add("--timings", type=Path, metavar="FILE", help="an answer's timings, for these three",
+        default=_TIMINGS if _TIMINGS.exists() else None)  # fmt: skip
     add("--boot-s", type=float, default=13.0, help="until ComfyUI answers; measured on two cores")
     add("--weights-gb", type=float, default=30.9, help="as models.lock has it")
     add("--volume-mb-per-s", type=float, default=300.0, help="RunPod names 200 to 400")
     add("--baked-mb-per-s", type=float, default=1100.0, help="of a local disk; an assumption")
+    add(
+        "--fetch-gap-s", type=float, default=0.1, help="from a job's end to the next; an assumption"
+    )
     add("--queue-delay-s", type=float, default=4.0, help="RunPod's default")
     add("--most-workers", type=int, default=3, help="RunPod's default")
     add("--quiet-per-hour", type=float, default=20.0, help="jobs, when it is quiet")

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.setups import loads_of, row_of
+from benchmarks.simulate import make_parser
 from handler.errors import WorkerError
 from handler.images import ImageLimits
 from handler.job import parse_job
@@ -73,6 +75,19 @@ def test_the_settings_table_is_the_settings() -> None:
         for name, field in Settings.model_fields.items()
     ]
     assert table_under("## Settings") == expected
+
+
+def test_the_simulated_figures_are_what_make_simulate_prints() -> None:
+    options = make_parser().parse_args(["--price-per-hour", "1"])
+    loads = loads_of(options)
+    for row in table_under("## Choosing an endpoint's settings"):
+        in_hand, weights, active, idle, *shown = (
+            cell.strip() for cell in row.strip("|").split("|")
+        )
+        timeout_s = int(idle.removesuffix(" s"))
+        for load, cell in zip(loads, shown, strict=True):
+            got = row_of(options, load, weights, int(active), timeout_s, int(in_hand))
+            assert cell == f"{got.p95_s:.0f} s, {got.cost:.1f} h", row
 
 
 def test_the_example_job_is_a_job() -> None:

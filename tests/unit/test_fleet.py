@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from benchmarks.fleet import Edit, Outcome, Plan, simulate
 from benchmarks.load import bursts, day
-from benchmarks.simulate import compare, edit_of, make_parser
+from benchmarks.setups import compare, edit_of
+from benchmarks.simulate import make_parser
 
 EDIT = Edit(prepare_s=1, execute_s=10, finish_s=2)
 PLAN = Plan(start_s=40, in_hand=1, idle_timeout_s=5, active=0, most_workers=3, fetch_gap_s=1)
