@@ -69,13 +69,17 @@ class Supervisor:
         self._process.start()
         log.info("comfyui started", pid=self._process.pid)
 
-    def restart(self) -> None:
-        """End a child that does not obey and have the next one booting."""
-        log.warning("comfyui restarts")
-        self._process.stop()
+    def restart(self, reason: str, *, is_deliberate: bool = True) -> None:
+        """Kill a child that does not obey, or can't go on, and have the next one booting.
+
+        A restart that is not deliberate draws on the budget: a GPU that breaks every child is not
+        mended by yet another one.
+        """
+        log.warning("comfyui restarts", reason=reason)
+        self._process.stop(grace_s=0)
         self._last_exit = self._process.exit() or self._last_exit
         with contextlib.suppress(ComfyUnavailable):
-            self.start(is_deliberate=True)
+            self.start(is_deliberate=is_deliberate)
 
     def stop(self) -> None:
         self._is_ready = False
@@ -133,11 +137,13 @@ class Supervisor:
 
 def _exited(ended: ComfyExit) -> ComfyExited:
     """For a caller, who gets no tracebacks; the worker's log has them."""
-    return ComfyExited(
+    error = ComfyExited(
         f"ComfyUI ended during the job ({ended.reason}); it is being started again",
         exit_code=ended.exit_code,
         log_tail=_without_tracebacks(ended.log_tail)[-_SHOWN_LINES:],
     )
+    error.was_stopped = ended.was_stopped
+    return error
 
 
 def _without_tracebacks(lines: Iterable[str]) -> list[str]:

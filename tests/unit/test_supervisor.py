@@ -306,14 +306,14 @@ def test_a_boot_cut_off_with_its_event_loop_is_taken_up_by_the_next(
 
 def test_a_restart_replaces_the_child(ready: Supervisor, process: list[ComfyProcess]) -> None:
     before = process[0].pid
-    ready.restart()
+    ready.restart("a test")
     assert process[0].pid != before
     asyncio.run(ready.ensure_ready())
     ready.check_alive(2)
 
 
 def test_after_a_restart_the_old_childs_prompts_are_lost(ready: Supervisor) -> None:
-    ready.restart()
+    ready.restart("a test")
     with pytest.raises(ComfyExited):
         ready.check_alive(1)
 
@@ -321,7 +321,7 @@ def test_after_a_restart_the_old_childs_prompts_are_lost(ready: Supervisor) -> N
 def test_a_deliberate_restart_does_not_draw_on_the_budget(make: MakeSupervisor) -> None:
     supervisor = make(answering_argv, restarts=0)
     asyncio.run(supervisor.ensure_ready())
-    supervisor.restart()
+    supervisor.restart("a test")
     asyncio.run(supervisor.ensure_ready())
 
 
