@@ -6,7 +6,9 @@ The only module that touches S3. Which pictures go to the bucket, and when, is d
 import asyncio
 import base64
 import hashlib
+import io
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from handler.daemon_thread import in_daemon_thread
 from handler.errors import InvalidSettings, UploadFailed
 
 if TYPE_CHECKING:
@@ -23,6 +26,11 @@ if TYPE_CHECKING:
 # ones without complaint, and they fail only when somebody opens them.
 MAX_KEY_BYTES = 1024
 MAX_URL_EXPIRES_S = 604_800
+
+# The time that one upload may take, all its attempts together: a part for the store to answer, and
+# a part for the bytes, at the speed below which it is called broken.
+_ANSWER_S = 30.0
+_SLOWEST_BYTES_PER_S = 250_000
 
 DEFAULT_KEY_TEMPLATE = "{request_id}/{name}.{ext}"
 KEY_FIELDS = ("job_id", "request_id", "name", "ext")
@@ -178,9 +186,9 @@ class Bucket:
     """Stores objects, and gives back the URL that opens them.
 
     Safe to use from several tasks at once. Uploads go on in threads, and a thread can't be stopped:
-    a cancelled `put` returns to its caller at once while its upload still ends by itself, well or
-    not, within `attempts` times the timeouts. The object it may leave has the job's own key, so a
-    repeat overwrites it.
+    a cancelled `put` returns to its caller at once while its upload still ends by itself, sends no
+    more than is on its way, and waits for no answer longer than `read_timeout_s`. The object it may
+    leave has the job's own key, so a repeat overwrites it.
     """
 
     def __init__(
@@ -189,7 +197,8 @@ class Bucket:
         *,
         attempts: int = 5,
         connect_timeout_s: float = 5,
-        read_timeout_s: float = 60,
+        read_timeout_s: float = 20,
+        answer_s: float = _ANSWER_S,
     ) -> None:
         # Imported here: boto3 takes 0.15 to 0.25 s, the RunPod SDK does not load it either, and a
         # worker without a bucket never needs it.
@@ -210,6 +219,7 @@ class Bucket:
             s3={"addressing_style": "path", "payload_signing_enabled": True},
         )
         self._settings = settings
+        self._answer_s = answer_s
         try:
             self._client = Session().client(
                 "s3",
@@ -234,18 +244,25 @@ class Bucket:
         """Store `data` under `key`, replacing what was there; return its URL.
 
         The URL is `public_url/key`, or a presigned GET that is valid for `url_expires_s`.
-        Raises UploadFailed.
+        Raises UploadFailed, at the latest after 30 s and a second for each 250 kB.
         """
-        return await asyncio.to_thread(self._put, data, key, content_type)
+        body = _Body(data)
+        try:
+            async with asyncio.timeout(self._answer_s + len(data) / _SLOWEST_BYTES_PER_S):
+                return await in_daemon_thread(lambda: self._put(body, data, key, content_type))
+        except TimeoutError as exc:
+            raise _failure(self._settings.name, key, "UploadTimeout", None, retryable=True) from exc
+        finally:
+            body.is_given_up.set()
 
     async def check(self) -> None:
         """Prove that endpoint, keys and bucket fit together. Raises UploadFailed.
 
         It does not prove that the keys may write: only a write would, and that leaves an object.
         """
-        await asyncio.to_thread(self._check)
+        await in_daemon_thread(self._check)
 
-    def _put(self, data: bytes, key: str, content_type: str) -> str:
+    def _put(self, body: "_Body", data: bytes, key: str, content_type: str) -> str:
         bucket = self._settings.name
         with _upload_failed(bucket, key):
             # One request, never multipart: a picture is far below the 5 GiB of a single upload, it
@@ -253,7 +270,7 @@ class Bucket:
             answer = self._client.put_object(
                 Bucket=bucket,
                 Key=key,
-                Body=data,
+                Body=body,
                 ContentType=content_type,
                 # The one checksum that every S3 has: R2's table lists SHA-256 for multipart
                 # (COMPOSITE) only, and answers a body that does not match this with BadDigest.
@@ -278,6 +295,19 @@ class Bucket:
             # Not HeadBucket: R2 is reported to refuse it to "Object Read & Write" tokens, which
             # may list (remotely-save/remotely-save#826); and an answer to HEAD has no error code.
             self._client.list_objects_v2(Bucket=self._settings.name, MaxKeys=1)
+
+
+class _Body(io.BytesIO):
+    """What is sent, until it `is_given_up`: botocore reads it piece by piece."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.is_given_up = threading.Event()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.is_given_up.is_set():
+            raise OSError("nobody waits for this upload any more")
+        return super().read(size)
 
 
 def _content_md5(data: bytes) -> str:
@@ -307,6 +337,7 @@ _HINTS = {
     "network",
     "ProxyConnectionError": "the proxy can't be reached: check the proxy variables",
     "ReadTimeoutError": "the store took too long to answer; try again",
+    "UploadTimeout": "the store is too slow; try again",
     "ConnectionClosedError": "the connection broke off; try again",
     "ResponseStreamingError": "the connection broke off; try again",
 }

@@ -325,6 +325,26 @@ def test_a_deliberate_restart_does_not_draw_on_the_budget(make: MakeSupervisor) 
     asyncio.run(supervisor.ensure_ready())
 
 
+def test_a_restart_for_a_broken_gpu_draws_on_the_budget(make: MakeSupervisor) -> None:
+    supervisor = make(answering_argv, restarts=0)
+    asyncio.run(supervisor.ensure_ready())
+    supervisor.restart("a test", is_deliberate=False)
+    assert unavailable(supervisor.ensure_ready()).refresh_worker
+
+
+def test_prompts_of_a_child_that_the_worker_stopped_can_tell(
+    ready: Supervisor, process: list[ComfyProcess]
+) -> None:
+    ready.restart("a test")
+    with pytest.raises(ComfyExited) as caught:
+        ready.check_alive(1)
+    assert caught.value.was_stopped
+    kill_child(process[0])
+    with pytest.raises(ComfyExited) as caught:
+        ready.check_alive(2)
+    assert not caught.value.was_stopped
+
+
 def test_stop_ends_the_child(ready: Supervisor, process: list[ComfyProcess]) -> None:
     pid = process[0].pid
     ready.stop()
