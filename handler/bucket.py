@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from handler.bucket_faults import UNKNOWN_KEYS, StoreFault, status_of
+from handler.daemon_thread import in_daemon_thread
 from handler.errors import (
     ImageUnreachable,
     InvalidImage,
@@ -31,6 +32,11 @@ from handler.errors import (
 # ones without complaint, and they fail only when somebody opens them.
 MAX_KEY_BYTES = 1024
 MAX_URL_EXPIRES_S = 604_800
+
+# The time that one upload may take, all its attempts together: a part for the store to answer, and
+# a part for the bytes, at the speed below which it is called broken.
+_ANSWER_S = 30.0
+_SLOWEST_BYTES_PER_S = 250_000
 
 DEFAULT_KEY_TEMPLATE = "{request_id}/{name}.{ext}"
 KEY_FIELDS = ("job_id", "request_id", "name", "ext")
@@ -195,9 +201,9 @@ class Bucket:
     """Stores objects, and gives back the URL that opens them; reads those under the input prefix.
 
     Safe to use from several tasks at once. Uploads go on in threads, and a thread can't be stopped:
-    a cancelled `put` returns to its caller at once while its upload still ends by itself, well or
-    not, within `attempts` times the timeouts. The object it may leave has the job's own key, so a
-    repeat overwrites it.
+    a cancelled `put` returns to its caller at once while its upload still ends by itself, sends no
+    more than is on its way, and waits for no answer longer than `read_timeout_s`. The object it may
+    leave has the job's own key, so a repeat overwrites it.
     """
 
     def __init__(
@@ -206,7 +212,8 @@ class Bucket:
         *,
         attempts: int = 5,
         connect_timeout_s: float = 5,
-        read_timeout_s: float = 60,
+        read_timeout_s: float = 20,
+        answer_s: float = _ANSWER_S,
     ) -> None:
         # Imported here: boto3 takes 0.15 to 0.25 s, the RunPod SDK does not load it either, and a
         # worker without a bucket never needs it.
@@ -227,6 +234,7 @@ class Bucket:
             s3={"addressing_style": "path", "payload_signing_enabled": True},
         )
         self._settings = settings
+        self._answer_s = answer_s
         try:
             self._client = Session().client(
                 "s3",
@@ -252,9 +260,17 @@ class Bucket:
         URL. A file is sent from the disk and never held in memory.
 
         The URL is `public_url/key`, or a presigned GET that is valid for `url_expires_s`.
-        Raises UploadFailed.
+        Raises UploadFailed, at the latest after 30 s and a second for each 250 kB.
         """
-        return await asyncio.to_thread(self._put, data, key, content_type)
+        body = _Body(data)
+        try:
+            async with asyncio.timeout(self._answer_s + body.size_bytes / _SLOWEST_BYTES_PER_S):
+                return await in_daemon_thread(partial(self._put, body, key, content_type))
+        except TimeoutError as exc:
+            fault = StoreFault("UploadTimeout", None, is_passing=True)
+            raise _upload_failure(self._settings.name, key, fault) from exc
+        finally:
+            body.is_given_up.set()
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """The bytes of an object. A cancelled `get` stops at the next chunk.
@@ -269,7 +285,7 @@ class Bucket:
             )
         given_up = threading.Event()
         try:
-            return await asyncio.to_thread(self._get, key, limit_bytes, given_up)
+            return await in_daemon_thread(partial(self._get, key, limit_bytes, given_up))
         finally:
             given_up.set()
 
@@ -280,12 +296,12 @@ class Bucket:
         Keys that may write need not be allowed to look: a store that knows them and refuses is
         there, and its refusal is returned.
         """
-        return await asyncio.to_thread(self._check)
+        return await in_daemon_thread(self._check)
 
-    def _put(self, data: bytes | Path, key: str, content_type: str) -> str:
+    def _put(self, body: "_Body", key: str, content_type: str) -> str:
         bucket = self._settings.name
         fail = partial(_upload_failure, bucket, key)
-        with _translated(fail), _opened(data) as body:
+        with _translated(fail), closing(body):
             # One request, never multipart: results are far below the 5 GiB of a single upload, they
             # appear whole or not at all, and no unfinished parts stay behind.
             answer = self._client.put_object(
@@ -344,6 +360,30 @@ class Bucket:
         return None
 
 
+class _Body:
+    """What is sent, until it `is_given_up`: botocore reads it piece by piece."""
+
+    def __init__(self, data: bytes | Path) -> None:
+        self._file: BinaryIO = data.open("rb") if isinstance(data, Path) else io.BytesIO(data)
+        self.size_bytes = self._file.seek(0, io.SEEK_END)
+        self.is_given_up = threading.Event()
+        self.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        if self.is_given_up.is_set():
+            raise OSError("nobody waits for this upload any more")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def _check_etag(answer: dict[str, Any], failure: Callable[[StoreFault], WorkerError]) -> None:
     """A web page at the endpoint answers 200 too, and http.client takes an answer cut off among
     its headers for a whole one."""
@@ -351,11 +391,7 @@ def _check_etag(answer: dict[str, Any], failure: Callable[[StoreFault], WorkerEr
         raise failure(StoreFault("NoETag", status_of(answer), is_passing=True))
 
 
-def _opened(data: bytes | Path) -> BinaryIO:
-    return data.open("rb") if isinstance(data, Path) else io.BytesIO(data)
-
-
-def _content_md5(body: BinaryIO) -> str:
+def _content_md5(body: _Body) -> str:
     """Leaves `body` at its start."""
     md5 = hashlib.md5(usedforsecurity=False)
     while block := body.read(1 << 20):

@@ -30,6 +30,7 @@ _HINTS = {
     "network",
     "ProxyConnectionError": "the proxy can't be reached: check the proxy variables",
     "ReadTimeoutError": "the store took too long to answer; try again",
+    "UploadTimeout": "the store is too slow; try again",
     "ConnectionClosedError": "the connection broke off; try again",
     "ResponseStreamingError": "the connection broke off; try again",
     "IncompleteReadError": "the connection broke off; try again",

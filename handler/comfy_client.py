@@ -87,6 +87,11 @@ class ComfyClient:
         await self._request("POST", "/queue", json={"delete": [prompt_id]})
         await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
 
+    async def free(self) -> None:
+        """Have all models unloaded and all caches dropped: at once when nothing runs, else after
+        the prompt that runs (ComfyUI's main.py, prompt_worker)."""
+        await self._request("POST", "/free", json={"unload_models": True, "free_memory": True})
+
     async def object_info(self) -> dict[str, Any]:
         answer = await self._get("/object_info")
         if not isinstance(answer, dict):

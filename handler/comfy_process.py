@@ -165,17 +165,20 @@ class ComfyProcess:
             self._reader.join(timeout=0.5)
         return ComfyExit(exit_code, tuple(self._tail))
 
-    def stop(self) -> None:
-        """End the child and all it started, within seconds. Harmless when there is none."""
+    def stop(self, grace_s: float = _STOP_GRACE_S) -> None:
+        """End the child and all it started, within seconds. Harmless when there is none.
+
+        `grace_s` is between SIGTERM and SIGKILL; with 0 there is no SIGTERM.
+        """
         child = self._child
         if child is None:
             return
         was_running = child.poll() is None
         with contextlib.suppress(ProcessLookupError):
-            if was_running:
+            if was_running and grace_s > 0:
                 os.killpg(child.pid, signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(timeout=_STOP_GRACE_S)
+                    child.wait(timeout=grace_s)
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         if self._reader is not None:

@@ -21,6 +21,7 @@
     │  └─ PromptLost           prompt_lost
     ├─ ImageUnreachable      image_unreachable
     ├─ UploadFailed          upload_failed
+    ├─ DiskFull              disk_full
     ├─ InternalError         internal_error
     └─ BootError             before any job: one log line, exit code 1
        ├─ InvalidSettings      invalid_settings
@@ -41,7 +42,7 @@ class WorkerError(Exception):
     code: ClassVar[str]
     summary: ClassVar[str]
     retryable: ClassVar[bool] = False
-    # Set on an instance when the worker can't do better than be replaced.
+    # When the worker can't do better than be replaced.
     refresh_worker = False
 
     def __init__(self, message: str, **details: Any) -> None:
@@ -100,7 +101,8 @@ class NodeFailed(RunError):
 
 class OutOfMemory(RunError):
     code = "out_of_memory"
-    summary = "the GPU or the machine ran out of memory"
+    summary = "memory ran out, a second time after all models were freed; the worker is replaced"
+    refresh_worker = True
 
 
 class Interrupted(RunError):
@@ -128,6 +130,8 @@ class ComfyUnavailable(BackendError):
 class ComfyExited(BackendError):
     code = "comfy_exited"
     summary = "the ComfyUI process ended while it held the job"
+    # Set on an instance when the worker ended the process, for the sake of another job.
+    was_stopped = False
 
 
 class ComfyProtocol(BackendError):
@@ -149,6 +153,12 @@ class ImageUnreachable(WorkerError):
 class UploadFailed(WorkerError):
     code = "upload_failed"
     summary = "the bucket did not take a file"
+    retryable = True
+
+
+class DiskFull(WorkerError):
+    code = "disk_full"
+    summary = "no space is left on the worker's disk"
     retryable = True
 
 

@@ -4,11 +4,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from handler.errors import ComfyProtocol, Interrupted, NodeFailed, NoOutput, OutOfMemory, RunError
+from handler.errors import (
+    ComfyProtocol,
+    DiskFull,
+    Interrupted,
+    NodeFailed,
+    NoOutput,
+    OutOfMemory,
+    WorkerError,
+)
+from handler.gpu_faults import Damage, damage, is_out_of_memory
 from handler.node_outputs import NodeText, SavedFile, files_of, named_files_of, texts_of
 
 # ComfyUI appends it to what an exception says (execution.py, OOM tips).
 _EDITOR_ADVICE = "This error means you ran out of memory on your GPU."
+# ENOSPC and EDQUOT, as Python and Rust say them.
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +38,7 @@ def read_execution(
 ) -> Execution:
     """`folder` is the job's own, relative to ComfyUI's output folder.
 
-    Raises NodeFailed, OutOfMemory, Interrupted, NoOutput or ComfyProtocol.
+    Raises NodeFailed, OutOfMemory, DiskFull, Interrupted, NoOutput or ComfyProtocol.
     """
     try:
         return _read(entry, folder, wants_previews)
@@ -90,7 +101,17 @@ def in_order_of(prompt: Mapping[str, Any], entry: dict[str, Any]) -> dict[str, A
     return {**entry, "outputs": dict(ordered)}
 
 
-def _failure(messages: Mapping[str, Any]) -> RunError | ComfyProtocol:
+def node_error(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The type and the message of what a node raised, if one did. Raises nothing."""
+    messages = (entry.get("status") or {}).get("messages") or ()
+    for message in messages:
+        if message and message[0] == "execution_error":
+            fault = message[1]
+            return str(fault.get("exception_type", "")), str(fault.get("exception_message", ""))
+    return None
+
+
+def _failure(messages: Mapping[str, Any]) -> WorkerError:
     if "execution_interrupted" in messages:
         return Interrupted("the run was interrupted")
     fault = messages.get("execution_error")
@@ -99,14 +120,27 @@ def _failure(messages: Mapping[str, Any]) -> RunError | ComfyProtocol:
     node_id, class_type = str(fault.get("node_id")), str(fault.get("node_type"))
     exception_type = str(fault.get("exception_type", ""))
     reason = str(fault.get("exception_message", "")).partition(_EDITOR_ADVICE)[0].strip()
-    # torch's, of the GPU, and Python's and NumPy's, of the host.
-    kind = OutOfMemory if exception_type.endswith("MemoryError") else NodeFailed
-    return kind(
+    kind = _kind(exception_type, reason)
+    if kind is DiskFull:
+        reason += "; give the endpoint a larger container disk, or have the workflow save less"
+    error = kind(
         f"node {node_id} ({class_type}) raised {exception_type}: {reason}",
         node_id=node_id,
         class_type=class_type,
         exception_type=exception_type,
     )
+    if damage(exception_type, reason) is Damage.DEVICE:
+        # Another worker has another GPU.
+        error.refresh_worker = error.retryable = True  # type: ignore[misc]
+    return error
+
+
+def _kind(exception_type: str, reason: str) -> type[WorkerError]:
+    if is_out_of_memory(exception_type, reason):
+        return OutOfMemory
+    if any(phrase in reason for phrase in _DISK_FULL):
+        return DiskFull
+    return NodeFailed
 
 
 def _time_s(data: Mapping[str, Any] | None) -> float | None:

@@ -1,6 +1,7 @@
 """A job's own folders on disk: its pictures in, its files out, and nothing left at the end."""
 
 import contextlib
+import errno
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handler.comfy_process import ComfyPaths
-from handler.errors import ComfyProtocol, InternalError
+from handler.errors import ComfyProtocol, DiskFull, InternalError, WorkerError
 from handler.history import Execution
 from handler.images import InputImage
 from handler.node_outputs import NodeText, SavedFile
@@ -34,7 +35,7 @@ class JobFolder:
         """Write the pictures; returns each one's file name by its name.
 
         A caller's name never becomes a file name: ComfyUI reads meaning into some of them.
-        Raises InternalError when the disk is full or not writable.
+        Raises DiskFull, or InternalError when the folder is not writable.
         """
         files: dict[str, str] = {}
         try:
@@ -44,7 +45,7 @@ class JobFolder:
                 path = self.input_dir / self.name / files[image.name]
                 path.write_bytes(image.uncompressed or image.data)
         except OSError as exc:
-            raise InternalError(f"can't write the job's pictures: {exc.strerror}") from exc
+            raise _write_fault(exc) from exc
         return files
 
     def read_outputs(self, execution: Execution) -> Outputs:
@@ -125,19 +126,37 @@ class JobFolder:
 
 @contextlib.contextmanager
 def open_job_folder(paths: ComfyPaths, name: str) -> Iterator[JobFolder]:
-    """Make the job's folders; remove them with all they hold at the end, however it comes."""
+    """Make the job's folders; remove them with all they hold at the end, however it comes.
+
+    Raises DiskFull, or InternalError when they can't be made.
+    """
     # --temp-directory names the folder in which ComfyUI makes its `temp` (main.py).
     temp_dir = paths.temp_dir / "temp"
     made = [paths.input_dir / name, paths.output_dir / name]
     # Nodes that save previews under a filename_prefix make this one.
     places = [*made, temp_dir / name]
     try:
-        for place in made:
-            place.mkdir(parents=True)
+        try:
+            for place in made:
+                place.mkdir(parents=True)
+        except OSError as exc:
+            raise _write_fault(exc) from exc
         yield JobFolder(name, paths.input_dir, paths.output_dir, temp_dir)
     finally:
         for place in places:
             _remove(place)
+
+
+def _write_fault(exc: OSError) -> WorkerError:
+    if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        return InternalError(f"can't write the job's pictures: {exc.strerror}")
+    error = DiskFull(
+        "the job's pictures can't be written: no space is left; send the job again, and give the "
+        "endpoint a larger container disk, or set WORKER_RUN_DIR to a folder with more space"
+    )
+    # Jobs remove what they leave, so nothing in this worker will free the disk.
+    error.refresh_worker = True
+    return error
 
 
 def _remove(place: Path) -> None:

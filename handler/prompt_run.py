@@ -1,34 +1,40 @@
 """One prompt on ComfyUI, from the queue to its history entry. Deadline, cancellation and the
-child's death all end the one wait here; a prompt that is given up never stays on the GPU."""
+child's death all end the one wait here; what was no fault of the prompt's own is tried again."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from handler.comfy_client import ComfyClient
 from handler.errors import BackendError, ComfyExited, ComfyUnavailable, PromptLost
-from handler.history import in_order_of, is_interrupted
+from handler.gpu_faults import damage, is_out_of_memory
+from handler.history import in_order_of, is_interrupted, node_error
 from handler.logs import get_logger
 from handler.node_outputs import SavedFile, files_of
-from handler.progress import PromptProgress, Update
+from handler.progress import Update
+from handler.prompt_events import PromptEvents
+from handler.prompt_stop import finish, stop_prompt
 from handler.supervisor import Supervisor
 
-# /history is the truth about a prompt; the websocket only makes the worker look sooner.
-_HISTORY_POLL_S = 0.25
 _QUEUE_POLL_S = 1.0
-# ComfyUI writes the history just after it has told the websocket that the prompt ended.
-_ENDED_POLL_S = 0.01
-_STOP_POLL_S = 0.1
-_PROGRESS_LOG_S = 1.0
-_ENDINGS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
+# Between two looks at a ComfyUI that lives and does not answer.
+_SILENT_POLL_S = 0.25
+# A result in hand is not kept waiting for long.
+_FORGET_S = 2.0
 
 log = get_logger()
 
 
 class PromptRun:
-    """Runs `prompt` once, or a second time if ComfyUI dies before it has begun."""
+    """Runs `prompt`, and runs it again where its end says nothing about it: ComfyUI died before it
+    began or was ended for another's sake, it was interrupted in another's place, or memory ran out
+    and all models could be freed. All of that is within the caller's one deadline.
+
+    `on_wait` is called whenever it is queued.
+    """
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class PromptRun:
         prompt_id: str,
         *,
         interrupt_grace_s: float,
+        on_wait: Callable[[], None],
         on_progress: Callable[[Update], None],
         comfy_org_api_key: str | None = None,
     ) -> None:
@@ -46,56 +53,79 @@ class PromptRun:
         self._prompt = prompt
         self._prompt_id = prompt_id
         self._interrupt_grace_s = interrupt_grace_s
+        self._on_wait = on_wait
+        self._on_progress = on_progress
         self._generation = 0
         self._has_begun = False
-        self._has_ended = False
-        self._progress = PromptProgress(prompt)
-        self._on_progress = on_progress
         self._comfy_org_api_key = comfy_org_api_key
-        self._last_step_logged_s = 0.0
-        self._entry: dict[str, Any] | None = None
+        self._reasons: set[str] = set()
+        self._entries: list[dict[str, Any]] = []
 
     @property
     def files(self) -> tuple[SavedFile, ...]:
-        """What the prompt left on disk, however it ended."""
-        return files_of(self._entry) if self._entry else ()
+        """What the prompt left on disk, however it ended, at every attempt."""
+        return tuple(chain.from_iterable(map(files_of, self._entries)))
 
     async def execute(self) -> dict[str, Any]:
         """The prompt's history entry. Raises WorkflowRejected and BackendError."""
-        try:
-            entry = await self._attempt()
-        except ComfyExited:
-            if self._has_begun:
-                raise
-            log.warning("prompt queued again", reason="comfyui ended before it began")
-            return await self._attempt()
+        while True:
+            try:
+                entry = await self._attempt()
+            except ComfyExited as exc:
+                if exc.was_stopped:
+                    # As often as it comes: each time is another job's doing.
+                    self._log_again("comfyui was restarted for another prompt's sake")
+                elif self._has_begun or not self._is_new("comfyui ended before it began"):
+                    raise
+            else:
+                if not await self._is_to_repeat(entry):
+                    return entry
+
+    async def _is_to_repeat(self, entry: Mapping[str, Any]) -> bool:
         if is_interrupted(entry):
             # Nobody has asked for that: ComfyUI's interrupt hits whatever runs when it arrives,
             # and was meant for the prompt before (server.py, post_interrupt).
-            log.warning("prompt queued again", reason="interrupted in another's place")
-            self._has_ended = False
-            return await self._attempt()
-        return entry
+            return self._is_new("interrupted in another's place")
+        error = node_error(entry)
+        if not (error and is_out_of_memory(*error) and self._is_new("out of memory")):
+            return False
+        # ComfyUI unloads its models by itself then, but keeps the results of nodes, and torch
+        # keeps the memory.
+        with contextlib.suppress(BackendError):
+            await self._comfy.free()
+        return True
+
+    def _is_new(self, reason: str) -> bool:
+        """Whether to try again for this reason: once for each."""
+        if reason in self._reasons:
+            return False
+        self._reasons.add(reason)
+        self._log_again(reason)
+        return True
+
+    def _log_again(self, reason: str) -> None:
+        log.warning("prompt queued again", reason=reason)
 
     async def _attempt(self) -> dict[str, Any]:
+        self._has_begun = False
+        self._on_wait()
         await self._supervisor.ensure_ready()
         self._generation = self._supervisor.generation
         try:
-            async with self._comfy.events(self._prompt_id) as events:
+            async with self._comfy.events(self._prompt_id) as messages:
                 await self._queue()
                 log.info("prompt queued")
-                self._entry = in_order_of(self._prompt, await self._wait(events))
-            # The result is in hand: a child that dies now can't take it back.
-            with contextlib.suppress(BackendError):
-                await self._comfy.forget(self._prompt_id)
+                entry = in_order_of(self._prompt, await self._wait(messages))
+            self._entries.append(entry)
+            await self._settle(entry)
         except ComfyExited:
             raise
         except BaseException as exc:
-            await _finish(self._give_up(exc))
+            await finish(self._give_up(exc))
             raise
         finally:
             self._supervisor.running.discard(self._prompt_id)
-        return self._entry
+        return entry
 
     async def _queue(self) -> None:
         """As `_wait`, this is patient with a ComfyUI that lives and is silent."""
@@ -112,7 +142,11 @@ class PromptRun:
             else:
                 return
 
-    async def _wait(self, events: asyncio.Queue[dict[str, Any]]) -> dict[str, Any]:
+    async def _wait(self, messages: asyncio.Queue[dict[str, Any]]) -> dict[str, Any]:
+        events = PromptEvents(
+            self._prompt, self._prompt_id, messages,
+            on_begin=self._begin, on_progress=self._on_progress,
+        )  # fmt: skip
         look_at_queue_s = time.monotonic() + _QUEUE_POLL_S
         while True:
             self._supervisor.check_alive(self._generation)
@@ -124,47 +158,26 @@ class PromptRun:
                     look_at_queue_s = time.monotonic() + _QUEUE_POLL_S
             except ComfyUnavailable:
                 # Alive and silent: a node may hold the interpreter for long. The deadline decides.
-                await asyncio.sleep(_HISTORY_POLL_S)
-            await self._listen(events)
+                await asyncio.sleep(_SILENT_POLL_S)
+            await events.listen()
 
-    async def _listen(self, events: asyncio.Queue[dict[str, Any]]) -> None:
-        """Return when it is time to look at the history again."""
-        poll_s = _ENDED_POLL_S if self._has_ended else _HISTORY_POLL_S
-        try:
-            async with asyncio.timeout(poll_s):
-                while not self._take(await events.get()):
-                    pass
-        except TimeoutError:
-            pass
-
-    def _take(self, message: Mapping[str, Any]) -> bool:
-        """Note what a message says; True when the prompt has ended."""
-        kind, data = message.get("type"), message.get("data")
-        if not isinstance(data, dict) or data.get("prompt_id") != self._prompt_id:
-            return False
-        if update := self._progress.take(str(kind), data):
-            self._begin()
-            self._log(update)
-            self._on_progress(update)
-        elif kind == "execution_start":
-            self._begin()
-        elif kind == "executing" or kind in _ENDINGS:
-            self._has_ended = True
-        return self._has_ended
+    async def _settle(self, entry: Mapping[str, Any]) -> None:
+        """Have ComfyUI forget the prompt, or end a child that the prompt has made unfit."""
+        error = node_error(entry)
+        if error and (harm := damage(*error)):
+            if self._generation != self._supervisor.generation:
+                # Harmed by the prompt before this one, for which the child has been replaced.
+                self._supervisor.check_alive(self._generation)
+            self._supervisor.restart(f"a node failed: {harm.value} damaged", is_deliberate=False)
+            return
+        # The result is in hand: a child that dies now can't take it back.
+        with contextlib.suppress(BackendError, TimeoutError):
+            async with asyncio.timeout(_FORGET_S):
+                await self._comfy.forget(self._prompt_id)
 
     def _begin(self) -> None:
         self._has_begun = True
         self._supervisor.running.add(self._prompt_id)
-
-    def _log(self, update: Update) -> None:
-        if "steps" not in update:
-            log.debug("node begins", **update)
-            return
-        now = time.monotonic()
-        is_due = now - self._last_step_logged_s >= _PROGRESS_LOG_S
-        if is_due or update["step"] == update["steps"]:
-            self._last_step_logged_s = now
-            log.info("progress", **update)
 
     async def _check_known(self) -> None:
         running, pending = await self._comfy.queue()
@@ -180,49 +193,11 @@ class PromptRun:
             await asyncio.sleep(0.05)
 
     async def _give_up(self, reason: BaseException) -> None:
-        """Stop the prompt and wait until it is gone; restart a child that does not let go of it.
-
-        A child that is busy with another's prompt is waited for: that one has a deadline too.
-        """
         if isinstance(reason, ComfyUnavailable):
             await self._raise_if_exited()
-        while not self._supervisor.is_leaving:
-            # Asked before the try: a child that is just free again gets the whole time once more.
-            is_busy = bool(self._supervisor.running - {self._prompt_id})
-            try:
-                async with asyncio.timeout(self._interrupt_grace_s):
-                    return await self._stop()
-            except (TimeoutError, BackendError):
-                if self._generation != self._supervisor.generation:
-                    return None
-                if not is_busy:
-                    return self._supervisor.restart()
-            await asyncio.sleep(_STOP_POLL_S)
-        return None
-
-    async def _stop(self) -> None:
-        await self._comfy.stop_prompt(self._prompt_id)
-        while self._prompt_id in set().union(*await self._comfy.queue()):
-            await asyncio.sleep(_STOP_POLL_S)
-            # Again: ComfyUI forgets an interruption that comes just before it begins
-            # (execution.py, execute_async).
-            await self._comfy.stop_prompt(self._prompt_id)
-        self._entry = await self._comfy.history(self._prompt_id)
-        await self._comfy.forget(self._prompt_id)
-
-
-async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work` to its end. A cancellation meanwhile is raised after it: a job cancelled twice
-    must not leave its prompt behind."""
-    task = asyncio.create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-    if cancelled is None:
-        task.result()
-    else:
-        await asyncio.gather(task, return_exceptions=True)
-        raise cancelled
+        entry = await stop_prompt(
+            self._comfy, self._supervisor, self._prompt_id, self._generation,
+            self._interrupt_grace_s,
+        )  # fmt: skip
+        if entry:
+            self._entries.append(entry)

@@ -75,8 +75,12 @@ class Timings:
         self._phases_ms["wait"] = max(0, self._phases_ms.pop("run") - execute_ms)
         self._phases_ms["execute"] = execute_ms
 
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self._started
+
     def as_dict(self) -> dict[str, int]:
-        return {**self._phases_ms, "total": round((time.perf_counter() - self._started) * 1000)}
+        return {**self._phases_ms, "total": round(self.elapsed_s * 1000)}
 
 
 class Runner:
@@ -106,10 +110,11 @@ class Runner:
         self._object_info_of = 0
 
     async def run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
-        """The answer to a job. Raises WorkerError; CancelledError passes, after the clean-up."""
+        """The answer to a job, within its time since `timings` began. Raises WorkerError;
+        CancelledError passes, after the clean-up."""
         timeout_s = min(job.timeout_s or self._job_timeout_s, self._job_timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as limit:
+            async with asyncio.timeout(timeout_s - timings.elapsed_s) as limit:
                 return await self._run(job, timings, reporter)
         except TimeoutError as exc:
             if not limit.expired():
@@ -132,10 +137,10 @@ class Runner:
                 prompt_run = PromptRun(
                     comfy, self._supervisor, prompt, prompt_id,
                     interrupt_grace_s=self._interrupt_grace_s,
+                    on_wait=lambda: reporter.report("wait"),
                     on_progress=lambda update: reporter.report("execute", **update),
                     comfy_org_api_key=job.comfy_org_api_key,
                 )  # fmt: skip
-                reporter.report("wait")
                 try:
                     with timings.phase("run"):
                         entry = await prompt_run.execute()

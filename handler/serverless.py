@@ -20,8 +20,10 @@ with contextlib.suppress(ImportError):
 
     cpuinfo.get_cpu_info = dict
 import runpod.serverless
+from aiohttp import ClientConnectionError
+from aiohttp_retry import FibonacciRetry
 from runpod.http_client import AsyncClientSession
-from runpod.serverless.modules import rp_scale
+from runpod.serverless.modules import rp_http, rp_scale
 from runpod.serverless.modules.rp_http import send_result
 from runpod.serverless.modules.rp_job import get_job, get_stop_signals, handle_job
 from runpod.serverless.modules.rp_logger import RunPodLogger
@@ -38,6 +40,9 @@ _LEVELS = {"TRACE": "debug", "DEBUG": "debug", "INFO": "info", "TIP": "info",
            "WARN": "warning", "ERROR": "error"}  # fmt: skip
 # Time for the SDK to post the last results after the handler has returned them.
 _RESULTS_GRACE_S = 5.0
+# Each but the first after 1 to 3 seconds: 20 s in which RunPod's API may be away.
+_RESULT_ATTEMPTS = 8
+_TAKE_AGAIN_S = 1.0
 _LONGEST_LINE = 300
 # The SDK begins a job within 0.1 s of taking it, or when a job before it ends.
 _EARLY_STOP_S = 3.0
@@ -53,6 +58,7 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
     In a local run the SDK itself leaves with SystemExit, 0 or 1.
     """
     _log_through_ours()
+    _send_results_again()
     hands = _Hands(concurrency)
     hands.wrap_jobs()
     control = _LoopControl(stop_jobs)
@@ -124,6 +130,18 @@ async def _send_update(session: Any, job: Mapping[str, Any], update: dict[str, A
     await send_result(session, {"status": "IN_PROGRESS", "output": update}, job)
 
 
+def _send_results_again() -> None:
+    """The SDK repeats what the API has answered with 5xx, and gives up a result, which nobody can
+    make again for free, when the connection breaks once (runpod 1.12.0, rp_http.py)."""
+
+    def make_retry(attempts: int) -> FibonacciRetry:
+        return FibonacciRetry(
+            attempts=max(attempts, _RESULT_ATTEMPTS), exceptions=[ClientConnectionError]
+        )
+
+    rp_http.FibonacciRetry = make_retry
+
+
 class _Hands:
     """Fetches the next job as soon as there is a hand for it.
 
@@ -149,7 +167,12 @@ class _Hands:
             # The SDK's time limit for this call has begun to run out: a job that comes at its end
             # would be taken and never run. It asks again at once.
             return None
-        jobs: list[dict[str, Any]] | None = await get_job(session, self._free)
+        try:
+            jobs: list[dict[str, Any]] | None = await get_job(session, self._free)
+        except Exception:
+            # The SDK asks again at once, hundreds of times a second while the API is away.
+            await asyncio.sleep(_TAKE_AGAIN_S)
+            raise
         self._free -= len(jobs or ())
         return jobs
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from handler.comfy_process import ComfyExit, ComfyProcess
 from handler.errors import ComfyExited, ComfyUnavailable
@@ -12,7 +12,6 @@ from handler.logs import get_logger
 
 _BUDGET_WINDOW_S = 600.0
 _READY_POLL_S = 0.1
-_SHOWN_LINES = 10
 
 log = get_logger()
 
@@ -57,7 +56,8 @@ class Supervisor:
             error = ComfyUnavailable(
                 f"ComfyUI ended {len(self._starts)} times within {_BUDGET_WINDOW_S / 60:.0f} "
                 f"minutes, last with {self._last_exit.reason}; giving up",
-                log_tail=list(self._last_exit.log_tail),
+                # Of a child that has had jobs, the lines are not for this one's caller.
+                log_tail=list(self._last_exit.log_tail) if self._died_at_boot else [],
             )
             error.refresh_worker = True
             raise error
@@ -69,13 +69,17 @@ class Supervisor:
         self._process.start()
         log.info("comfyui started", pid=self._process.pid)
 
-    def restart(self) -> None:
-        """End a child that does not obey and have the next one booting."""
-        log.warning("comfyui restarts")
-        self._process.stop()
+    def restart(self, reason: str, *, is_deliberate: bool = True) -> None:
+        """Kill a child that does not obey, or can't go on, and have the next one booting.
+
+        A restart that is not deliberate draws on the budget: a GPU that breaks every child is not
+        mended by yet another one.
+        """
+        log.warning("comfyui restarts", reason=reason)
+        self._process.stop(grace_s=0)
         self._last_exit = self._process.exit() or self._last_exit
         with contextlib.suppress(ComfyUnavailable):
-            self.start(is_deliberate=True)
+            self.start(is_deliberate=is_deliberate)
 
     def stop(self) -> None:
         self._is_ready = False
@@ -84,8 +88,7 @@ class Supervisor:
     def check_alive(self, generation: int) -> None:
         """Raises ComfyExited when that child is gone, and has the next one booting."""
         if generation == self.generation and (ended := self._process.exit()):
-            self._last_exit = ended
-            log.error("comfyui exited", reason=ended.reason, log_tail=ended.log_tail)
+            self._note_exit(ended)
             # What it started dies with it, also when no other child follows.
             self._process.stop()
             # A spent budget is for the next job to report: this one has its own error.
@@ -94,6 +97,15 @@ class Supervisor:
             raise _exited(ended)
         if generation != self.generation:
             raise _exited(self._last_exit)
+
+    @property
+    def _died_at_boot(self) -> bool:
+        """Whether the last child never became ready, and a job has been told so."""
+        return self._told_of == self.generation
+
+    def _note_exit(self, ended: ComfyExit) -> None:
+        self._last_exit = ended
+        log.error("comfyui exited", reason=ended.reason, log_tail=ended.log_tail)
 
     async def ensure_ready(self) -> None:
         """Return when ComfyUI answers. Raises ComfyUnavailable; concurrent calls share one boot."""
@@ -106,9 +118,9 @@ class Supervisor:
 
     async def _boot(self) -> None:
         # A child that died unseen while it was starting is reported, not quietly tried again.
-        is_known = self._is_ready or self._told_of == self.generation
+        is_known = self._is_ready or self._died_at_boot
         if is_known and (ended := self._process.exit()):
-            self._last_exit = ended
+            self._note_exit(ended)
             self.start()
         started = time.monotonic()
         while not await self._is_answering():
@@ -132,19 +144,10 @@ class Supervisor:
 
 
 def _exited(ended: ComfyExit) -> ComfyExited:
-    """For a caller, who gets no tracebacks; the worker's log has them."""
-    return ComfyExited(
+    """Without the child's last lines, which may hold what another caller sent; the log has them."""
+    error = ComfyExited(
         f"ComfyUI ended during the job ({ended.reason}); it is being started again",
         exit_code=ended.exit_code,
-        log_tail=_without_tracebacks(ended.log_tail)[-_SHOWN_LINES:],
     )
-
-
-def _without_tracebacks(lines: Iterable[str]) -> list[str]:
-    kept = []
-    inside = False
-    for line in lines:
-        inside = line.startswith("Traceback ") or (inside and line.startswith(" "))
-        if not inside:
-            kept.append(line)
-    return kept
+    error.was_stopped = ended.was_stopped
+    return error

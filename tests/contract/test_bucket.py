@@ -535,6 +535,15 @@ def test_a_store_that_never_answers_is_not_waited_for_longer_than_the_limit(
     assert error.retryable
 
 
+def test_an_upload_has_one_limit_for_all_its_attempts(script: Script) -> None:
+    script.answers = [STORED]
+    script.released.clear()
+    error = put_fails(Bucket(settings(script.url), attempts=100, read_timeout_s=0.1, answer_s=0.5))
+    script.released.set()
+    assert error.details["s3_code"] == "UploadTimeout"
+    assert error.retryable
+
+
 def test_a_cancelled_put_returns_at_once_and_its_upload_ends_by_itself(
     script: Script, asks_once: Bucket
 ) -> None:

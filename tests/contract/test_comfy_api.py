@@ -411,6 +411,18 @@ def test_events_go_to_the_client_of_the_prompt_alone(subject: Subject, prompt_id
     subject.play(scene)
 
 
+def test_after_freeing_nothing_is_taken_from_the_cache(subject: Subject, prompt_id: str) -> None:
+    async def scene(comfy: ComfyClient) -> None:
+        await comfy.queue_prompt(graph(), f"{prompt_id}-1")
+        await ended(comfy, f"{prompt_id}-1")
+        await comfy.free()
+        await comfy.queue_prompt(graph(), prompt_id)
+        messages = dict((await ended(comfy, prompt_id))["status"]["messages"])
+        assert messages["execution_cached"]["nodes"] == []
+
+    subject.play(scene)
+
+
 def test_object_info_lists_the_inputs_of_a_node(subject: Subject) -> None:
     async def scene(comfy: ComfyClient) -> dict[str, Any]:
         return await comfy.object_info()

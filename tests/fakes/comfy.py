@@ -270,6 +270,10 @@ class FakeComfy:
                 self.interrupted.set()
         return web.Response()
 
+    async def post_free(self, _request: web.Request) -> web.Response:
+        """It keeps nothing that could be freed."""
+        return web.Response()
+
     async def get_history(self, request: web.Request) -> web.Response:
         prompt_id = request.match_info["prompt_id"]
         entry = self.history.get(prompt_id)
@@ -299,6 +303,7 @@ async def main(port: int) -> None:
     app.router.add_post("/interrupt", fake.post_interrupt)
     app.router.add_get("/history/{prompt_id}", fake.get_history)
     app.router.add_post("/history", fake.post_history)
+    app.router.add_post("/free", fake.post_free)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()

@@ -118,7 +118,8 @@ class RunPodApi:
             self._notify()
 
     def fail_next(self, route: str, status: int, times: int = 1) -> None:
-        """Answers a route's next requests (job-take, job-done, progress, …), a held one too."""
+        """Answers a route's next requests (job-take, job-done, progress, …), a held one too. With
+        the status 0 the connection breaks off instead of an answer."""
         with self._changed:
             self._forced.setdefault(route, deque()).extend([status] * times)
             self._notify()
@@ -198,6 +199,8 @@ class RunPodApi:
                     call.status, payload = answer or (204, None)
                     call.answered = time.monotonic()
                     self._notify()
+                    if call.status == 0 and request.transport is not None:
+                        request.transport.abort()
                     return web.json_response(payload, status=call.status)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wake.wait(), left)

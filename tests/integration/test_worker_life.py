@@ -48,17 +48,20 @@ def test_sigterm_ends_an_idle_worker_and_its_children_within_seconds(tmp_path: P
 
 
 @pytest.mark.parametrize("obeys", [True, False])
-def test_sigterm_answers_the_job_in_hand_before_the_end(tmp_path: Path, obeys: bool) -> None:
+def test_sigterm_answers_the_jobs_in_hand_before_the_end(tmp_path: Path, obeys: bool) -> None:
     with RunPodApi(poll_s=60) as api:
         env = api.env() | {"WORKER_SHUTDOWN_GRACE_S": "1"}
         with WorkerProcess(tmp_path, env) as worker:
             slow = SLOW | {"obeys": obeys}
-            job_id = api.submit(job_input(invert_workflow(**slow), photo(1)))
-            worker.wait_for_log("prompt queued")
+            # One executes, one waits for it.
+            job_ids = [api.submit(job_input(invert_workflow(**slow), photo(1))) for _ in range(2)]
+            for job_id in job_ids:
+                worker.wait_for_log("prompt queued", job_id=job_id)
             started = time.monotonic()
             worker.child.send_signal(signal.SIGTERM)
-            body = api.result(job_id, 20)
-            assert (body["output"]["code"], body["output"]["retryable"]) == ("interrupted", True)
+            for job_id in job_ids:
+                output = api.result(job_id, 20)["output"]
+                assert (output["code"], output["retryable"]) == ("interrupted", True)
             assert worker.child.wait(timeout=15) == 0
             # Docker kills 10 s after SIGTERM.
             assert time.monotonic() - started < 8

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -69,6 +70,14 @@ class WorkerProcess:
 
     def comfy_pid(self) -> int:
         return int(self.wait_for_log("comfyui started")["pid"])
+
+    def ask_comfy(self, path: str, body: Any = None) -> Any:
+        """ComfyUI's answer to a GET, or to a POST of `body`."""
+        url = f"http://127.0.0.1:{self.env['COMFY_PORT']}{path}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read() or "null")
 
     def family(self) -> list[psutil.Process]:
         """The worker's process and all that it started."""

@@ -169,6 +169,14 @@ def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_child_without_grace_is_killed_at_once(make: MakeProcess) -> None:
+    process = make("never_ready")
+    process.start()
+    process.stop(grace_s=0)
+    result = ended(process)
+    assert (result.exit_code, result.was_stopped) == (-signal.SIGKILL, True)
+
+
 def test_grandchildren_end_with_the_child(make: MakeProcess, lines: list[str]) -> None:
     process = make("spawns_grandchild")
     process.start()

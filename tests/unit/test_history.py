@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from handler.errors import (
     ComfyProtocol,
+    DiskFull,
     Interrupted,
     NodeFailed,
     NoOutput,
     OutOfMemory,
     WorkerError,
 )
-from handler.history import Execution, in_order_of, read_execution
+from handler.history import Execution, in_order_of, node_error, read_execution
 from handler.node_outputs import NodeText, SavedFile
 
 # As ComfyUI's PromptExecutor.handle_execution_error fills it.
@@ -193,6 +194,31 @@ def test_every_kind_of_memory_that_ran_out_is_out_of_memory(exception_type: str)
     fault = fault_of(failed_entry(exception_type, "Allocation on device"))
     assert type(fault) is OutOfMemory
     assert fault.details["exception_type"] == exception_type
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["[Errno 28] No space left on device: 'x.png'", "I/O error: No space left on device (os error "
+     "28)", "[Errno 122] Disk quota exceeded"],
+)  # fmt: skip
+def test_a_full_disk_is_told_as_such_and_what_to_do(message: str) -> None:
+    fault = fault_of(failed_entry("OSError", message))
+    assert type(fault) is DiskFull
+    assert fault.message.startswith(f"node 3 (KSampler) raised OSError: {message}; give ")
+
+
+def test_a_broken_gpu_asks_for_another_worker() -> None:
+    broken = fault_of(failed_entry("torch.AcceleratorError", "CUDA error: uncorrectable ECC error"))
+    assert type(broken) is NodeFailed
+    assert (broken.refresh_worker, broken.retryable) == (True, True)
+    plain = fault_of(failed_entry("RuntimeError", "mat1 and mat2 do not fit"))
+    assert (plain.refresh_worker, plain.retryable) == (False, False)
+
+
+def test_what_a_node_raised_is_known_by_type_and_message() -> None:
+    assert node_error(failed_entry("ValueError", "no")) == ("ValueError", "no")
+    assert node_error(entry_of({}, "success", message("execution_success"))) is None
+    assert node_error({}) is None
 
 
 def test_the_advice_for_users_of_the_editor_is_left_out() -> None:

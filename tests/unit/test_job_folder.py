@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from handler.comfy_process import ComfyPaths
-from handler.errors import ComfyProtocol, InternalError
+from handler.errors import ComfyProtocol, DiskFull, InternalError
 from handler.history import Execution
 from handler.images import InputImage
 from handler.job_folder import TEXT_BYTES, JobFolder, open_job_folder
@@ -95,6 +95,23 @@ def test_a_picture_that_can_not_be_written_is_the_workers_fault(
     with pytest.raises(InternalError, match="No such file") as caught:
         folder.write_images([InputImage("a", b"x", "png", 1, 1)])
     assert str(paths.input_dir) not in caught.value.message
+
+
+def test_a_full_disk_is_told_and_asks_for_another_worker(
+    folder: JobFolder, paths: ComfyPaths
+) -> None:
+    (paths.input_dir / folder.name / "0.png").symlink_to("/dev/full")
+    with pytest.raises(DiskFull, match="no space is left; send") as caught:
+        folder.write_images([InputImage("a", b"x", "png", 1, 1)])
+    assert caught.value.refresh_worker
+
+
+def test_folders_that_can_not_be_made_are_the_workers_fault(paths: ComfyPaths) -> None:
+    paths.output_dir.rmdir()
+    paths.output_dir.touch()
+    with pytest.raises(InternalError, match="Not a directory"), open_job_folder(paths, "job"):
+        pass
+    assert list(paths.input_dir.iterdir()) == []
 
 
 def test_pictures_come_in_the_order_in_which_they_were_saved(

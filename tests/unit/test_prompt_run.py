@@ -62,6 +62,7 @@ class Stage:
                 prompt,
                 prompt_id,
                 interrupt_grace_s=grace_s,
+                on_wait=lambda: self.updates.append({"phase": "wait"}),
                 on_progress=self.updates.append,
             ).execute()
 

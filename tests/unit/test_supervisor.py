@@ -186,8 +186,18 @@ def test_the_death_of_a_child_is_told_with_its_reason(
     kill_child(process[0])
     with pytest.raises(ComfyExited, match="SIGKILL, likely for lack of memory") as caught:
         ready.check_alive(1)
-    assert caught.value.details["exit_code"] == -signal.SIGKILL
-    assert caught.value.details["log_tail"] == ["listens"]
+    # Its last lines are in the log alone: they may be of another caller's job.
+    assert caught.value.details == {"exit_code": -signal.SIGKILL}
+
+
+def test_a_spent_budget_tells_no_lines_of_a_child_that_has_had_jobs(
+    make: MakeSupervisor, process: list[ComfyProcess]
+) -> None:
+    supervisor = make(answering_argv, restarts=0)
+    asyncio.run(supervisor.ensure_ready())
+    kill_child(process[0])
+    error = unavailable(supervisor.ensure_ready())
+    assert (error.details["log_tail"], error.refresh_worker) == ([], True)
 
 
 def test_the_death_of_a_child_has_the_next_one_booting(
@@ -306,14 +316,14 @@ def test_a_boot_cut_off_with_its_event_loop_is_taken_up_by_the_next(
 
 def test_a_restart_replaces_the_child(ready: Supervisor, process: list[ComfyProcess]) -> None:
     before = process[0].pid
-    ready.restart()
+    ready.restart("a test")
     assert process[0].pid != before
     asyncio.run(ready.ensure_ready())
     ready.check_alive(2)
 
 
 def test_after_a_restart_the_old_childs_prompts_are_lost(ready: Supervisor) -> None:
-    ready.restart()
+    ready.restart("a test")
     with pytest.raises(ComfyExited):
         ready.check_alive(1)
 
@@ -321,8 +331,28 @@ def test_after_a_restart_the_old_childs_prompts_are_lost(ready: Supervisor) -> N
 def test_a_deliberate_restart_does_not_draw_on_the_budget(make: MakeSupervisor) -> None:
     supervisor = make(answering_argv, restarts=0)
     asyncio.run(supervisor.ensure_ready())
-    supervisor.restart()
+    supervisor.restart("a test")
     asyncio.run(supervisor.ensure_ready())
+
+
+def test_a_restart_for_a_broken_gpu_draws_on_the_budget(make: MakeSupervisor) -> None:
+    supervisor = make(answering_argv, restarts=0)
+    asyncio.run(supervisor.ensure_ready())
+    supervisor.restart("a test", is_deliberate=False)
+    assert unavailable(supervisor.ensure_ready()).refresh_worker
+
+
+def test_prompts_of_a_child_that_the_worker_stopped_can_tell(
+    ready: Supervisor, process: list[ComfyProcess]
+) -> None:
+    ready.restart("a test")
+    with pytest.raises(ComfyExited) as caught:
+        ready.check_alive(1)
+    assert caught.value.was_stopped
+    kill_child(process[0])
+    with pytest.raises(ComfyExited) as caught:
+        ready.check_alive(2)
+    assert not caught.value.was_stopped
 
 
 def test_stop_ends_the_child(ready: Supervisor, process: list[ComfyProcess]) -> None:
