@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, Self
 
 Mood = Literal["good", "refuses", "is silent", "breaks off", "is slow"]
+_LISTING = b"<ListBucketResult><Name>pictures</Name></ListBucketResult>"
 _REFUSAL = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>"
 
 
@@ -32,7 +33,7 @@ class BreakingStore:
                     store.uploads -= 1
 
             def do_GET(self) -> None:
-                store._answer(self, 200, b"<ListBucketResult/>")
+                store._answer(self, 200, _LISTING)
 
             def log_message(self, *_: object) -> None:
                 pass
