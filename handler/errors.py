@@ -82,7 +82,7 @@ class WorkflowRejected(JobError):
 
 class OutputTooLarge(JobError):
     code = "output_too_large"
-    summary = "the answer is larger than RunPod takes and there is no bucket to put it in"
+    summary = "the answer is larger than RunPod takes, and no bucket is set or is enough"
 
 
 class NoOutput(JobError):
