@@ -53,12 +53,16 @@ class JobFolder:
 
         A text that does not fit into TEXT_BYTES with those before it becomes a file. What is no
         picture lies in the job's folder afterwards. Raises ComfyProtocol for a file that is not
-        there, lies outside ComfyUI's folders or is a broken picture.
+        there, lies outside ComfyUI's folders or is a broken picture; DiskFull or InternalError
+        when a file can't be put into the job's folder.
         """
         texts, long_texts = _split(execution.texts)
         files = [self._read(file) for saved in execution.files for file in self._sequence_of(saved)]
-        written = [self._write(text, number) for number, text in enumerate(long_texts, 1)]
-        files = [self._keep(file, number) for number, file in enumerate([*files, *written])]
+        try:
+            written = [self._write(text, number) for number, text in enumerate(long_texts, 1)]
+            files = [self._keep(file, number) for number, file in enumerate([*files, *written])]
+        except OSError as exc:
+            raise _write_fault(exc) from exc
         return Outputs(tuple(sorted(files, key=lambda file: file.is_preview)), tuple(texts))
 
     def drop_strays(self, files: Iterable[SavedFile]) -> None:
