@@ -12,6 +12,7 @@ from handler.errors import ComfyProtocol, ComfyUnavailable
 from handler.rejections import needs_object_info, rejection
 
 _PROBE_S = 5.0
+_NOTHING = {"1": {"class_type": "PreviewAny", "inputs": {"source": ""}}}
 _ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 
 
@@ -88,9 +89,16 @@ class ComfyClient:
         await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
 
     async def free(self) -> None:
-        """Have all models unloaded and all caches dropped: at once when nothing runs, else after
-        the prompt that runs (ComfyUI's main.py, prompt_worker)."""
-        await self._request("POST", "/free", json={"unload_models": True, "free_memory": True})
+        """Have all models unloaded and all caches dropped before any prompt runs that is queued
+        after this.
+
+        ComfyUI looks for it when it is woken and after each prompt; what comes in between is only
+        seen once another prompt has run (main.py, prompt_worker; execution.py, PromptQueue.get).
+        So one follows that does nothing.
+        """
+        # It unloads models, too: a second flag would be a second chance to be late.
+        await self._request("POST", "/free", json={"free_memory": True})
+        await self._request("POST", "/prompt", json={"prompt": _NOTHING})
 
     async def object_info(self) -> dict[str, Any]:
         answer = await self._get("/object_info")
