@@ -12,17 +12,19 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-# The inputs that each node must have. The first four are real ones, of ComfyUI and of
+# The inputs that each node must have. The first five are real ones, of ComfyUI and of
 # tests/integration/nodes; the others stand for what can happen around a node.
 NODES: dict[str, tuple[str, ...]] = {
     "EmptyImage": ("width", "height"),
     "SaveImage": ("images", "filename_prefix"),
+    "PreviewAny": ("source",),
     "SlowImage": ("image", "seconds", "obeys"),  # `obeys` an interruption, or does not
     "FailingImage": ("image", "kind"),
     "Block": ("seconds",),  # holds the interpreter: no route answers meanwhile
@@ -33,7 +35,7 @@ NODES: dict[str, tuple[str, ...]] = {
     "SilentSocket": (),  # no event of this prompt is sent
     "CutSocket": (),  # the websocket is closed when the prompt begins
 }
-OUTPUTS = {"SaveImage"}
+OUTPUTS = {"SaveImage", "PreviewAny"}
 
 
 def free_port() -> int:
@@ -219,10 +221,11 @@ class FakeComfy:
         error, node_errors, outputs = self.validate(prompt)
         if error:
             return web.json_response({"error": error, "node_errors": node_errors}, status=400)
-        number, extra = next(self.numbers), {"client_id": body["client_id"]}
-        self.pending.append(Item(number, body["prompt_id"], prompt, extra, outputs))
+        number, extra = next(self.numbers), {"client_id": body.get("client_id", "")}
+        prompt_id = body.get("prompt_id") or str(uuid.uuid4())
+        self.pending.append(Item(number, prompt_id, prompt, extra, outputs))
         self.arrived.set()
-        answer = {"prompt_id": body["prompt_id"], "number": number, "node_errors": node_errors}
+        answer = {"prompt_id": prompt_id, "number": number, "node_errors": node_errors}
         return web.json_response(answer)
 
     def validate(self, prompt: dict[str, Any]) -> tuple[dict[str, Any] | None, Any, list[str]]:
