@@ -70,9 +70,9 @@ class ComfyClient:
         entry = answer.get(prompt_id) if isinstance(answer, dict) else None
         return entry if isinstance(entry, dict) else None
 
-    async def forget(self, prompt_id: str) -> None:
-        """Drop the prompt from the history, where ComfyUI would keep it until its end."""
-        await self._request("POST", "/history", json={"delete": [prompt_id]})
+    async def forget(self, *prompt_ids: str) -> None:
+        """Drop the prompts from the history, where ComfyUI would keep them until its end."""
+        await self._request("POST", "/history", json={"delete": prompt_ids})
 
     async def queue(self) -> tuple[set[str], set[str]]:
         """The prompt ids that are running, and those that wait."""
@@ -88,17 +88,17 @@ class ComfyClient:
         await self._request("POST", "/queue", json={"delete": [prompt_id]})
         await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
 
-    async def free(self) -> None:
+    async def free(self, prompt_id: str) -> None:
         """Have all models unloaded and all caches dropped before any prompt runs that is queued
         after this.
 
         ComfyUI looks for it when it is woken and after each prompt; what comes in between is only
         seen once another prompt has run (main.py, prompt_worker; execution.py, PromptQueue.get).
-        So one follows that does nothing.
+        So one follows that does nothing, as `prompt_id`.
         """
         # It unloads models, too: a second flag would be a second chance to be late.
         await self._request("POST", "/free", json={"free_memory": True})
-        await self._request("POST", "/prompt", json={"prompt": _NOTHING})
+        await self._request("POST", "/prompt", json={"prompt": _NOTHING, "prompt_id": prompt_id})
 
     async def object_info(self) -> dict[str, Any]:
         answer = await self._get("/object_info")

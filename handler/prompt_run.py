@@ -52,6 +52,7 @@ class PromptRun:
         self._supervisor = supervisor
         self._prompt = prompt
         self._prompt_id = prompt_id
+        self._freeing_id = f"{prompt_id}-free"
         self._interrupt_grace_s = interrupt_grace_s
         self._on_wait = on_wait
         self._on_progress = on_progress
@@ -92,7 +93,7 @@ class PromptRun:
         # ComfyUI unloads its models by itself then, but keeps the results of nodes, and torch
         # keeps the memory.
         with contextlib.suppress(BackendError):
-            await self._comfy.free()
+            await self._comfy.free(self._freeing_id)
         return True
 
     def _is_new(self, reason: str) -> bool:
@@ -173,7 +174,7 @@ class PromptRun:
         # The result is in hand: a child that dies now can't take it back.
         with contextlib.suppress(BackendError, TimeoutError):
             async with asyncio.timeout(_FORGET_S):
-                await self._comfy.forget(self._prompt_id)
+                await self._comfy.forget(self._prompt_id, self._freeing_id)
 
     def _begin(self) -> None:
         self._has_begun = True

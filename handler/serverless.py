@@ -43,6 +43,8 @@ _RESULTS_GRACE_S = 5.0
 # Each but the first after 1 to 3 seconds: 20 s in which RunPod's API may be away.
 _RESULT_ATTEMPTS = 8
 _TAKE_AGAIN_S = 1.0
+# A job that RunPod has sent when the worker stops asking has arrived by then.
+_ON_ITS_WAY_S = 0.2
 _LONGEST_LINE = 300
 # The SDK begins a job within 0.1 s of taking it, or when a job before it ends.
 _EARLY_STOP_S = 3.0
@@ -62,7 +64,6 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
     hands = _Hands(concurrency)
     hands.wrap_jobs()
     control = _LoopControl(stop_jobs)
-    control.wrap_long_polls()
 
     def modify_concurrency(_current: int) -> int:
         # The first moment in the loop: the SDK has set its signal handlers just before.
@@ -76,6 +77,7 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
             async with AsyncClientSession() as session:
                 return _Unprinted(await handler(job, partial(_send_update, session, job)))
 
+    control.wrap_long_polls(handle)
     with contextlib.suppress(asyncio.CancelledError):
         runpod.serverless.start({"handler": handle, "concurrency_modifier": modify_concurrency})
 
@@ -200,9 +202,20 @@ class _LoopControl:
         self._is_installed = False
         self._task: asyncio.Task[None] | None = None
 
-    def wrap_long_polls(self) -> None:
+    def wrap_long_polls(self, handle: Callable[[Mapping[str, Any]], Awaitable[Any]]) -> None:
         """The SDK looks up both functions in rp_scale when its loop is made."""
-        rp_scale.get_job = self._until_told(rp_scale.get_job, None)
+        take = self._until_told(rp_scale.get_job, None, _ON_ITS_WAY_S)
+
+        async def take_until_told(session: Any, places: int) -> Any:
+            jobs = await take(session, places)
+            if not self._told.is_set():
+                return jobs
+            # The SDK begins no more jobs. This one is answered as those in hand are.
+            for job in jobs or ():
+                await handle_job(session, {"handler": handle}, job)
+            return None
+
+        rp_scale.get_job = take_until_told
         rp_scale.get_stop_signals = self._until_told(self._stop_signals, [])
 
     def take_over_signals(self) -> None:
@@ -234,12 +247,16 @@ class _LoopControl:
         finally:
             self._begun.discard(job_id)
 
-    def _until_told(self, poll: Callable[..., Awaitable[Any]], nothing: Any) -> Any:
+    def _until_told(
+        self, poll: Callable[..., Awaitable[Any]], nothing: Any, patience_s: float = 0
+    ) -> Any:
         async def poll_until_told(*arguments: Any) -> Any:
             request = asyncio.ensure_future(poll(*arguments))
             told = asyncio.ensure_future(self._told.wait())
             try:
                 await asyncio.wait({request, told}, return_when=asyncio.FIRST_COMPLETED)
+                if not request.done():
+                    await asyncio.wait({request}, timeout=patience_s)
                 return request.result() if request.done() else nothing
             finally:
                 request.cancel()

@@ -4,6 +4,7 @@
 import gc
 import threading
 from collections.abc import Callable
+from typing import Any
 
 _LONGEST_START_S = 300.0
 
@@ -26,10 +27,26 @@ class Collector:
     def settle(self) -> None:
         """What is there now is looked at no more; what comes is collected as usual."""
         with self._lock:
-            if not self._is_settled:
-                self._is_settled = True
+            if self._is_settled:
+                return
+            self._is_settled = True
+            executors = _prompt_executors()
+            if executors:
                 gc.freeze()
-                gc.enable()
+                for executor in executors:
+                    # Its caches refer to themselves: frozen ones, with every model that they come
+                    # to hold, would outlive ComfyUI's /free.
+                    executor.reset()
+            gc.enable()
+
+
+def _prompt_executors() -> list[Any]:
+    """ComfyUI makes one, at the start of the thread that runs prompts (main.py, prompt_worker)."""
+    return [
+        thing
+        for thing in gc.get_objects()
+        if type(thing).__name__ == "PromptExecutor" and hasattr(thing, "reset")
+    ]
 
 
 def when_listening(act: Callable[[], None]) -> None:

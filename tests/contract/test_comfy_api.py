@@ -415,7 +415,7 @@ def test_after_freeing_nothing_is_taken_from_the_cache(subject: Subject, prompt_
     async def scene(comfy: ComfyClient) -> None:
         await comfy.queue_prompt(graph(), f"{prompt_id}-1")
         await ended(comfy, f"{prompt_id}-1")
-        await comfy.free()
+        await comfy.free("freeing")
         await comfy.queue_prompt(graph(), prompt_id)
         messages = dict((await ended(comfy, prompt_id))["status"]["messages"])
         assert messages["execution_cached"]["nodes"] == []

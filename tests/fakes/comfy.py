@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,10 +221,9 @@ class FakeComfy:
         if error:
             return web.json_response({"error": error, "node_errors": node_errors}, status=400)
         number, extra = next(self.numbers), {"client_id": body.get("client_id", "")}
-        prompt_id = body.get("prompt_id") or str(uuid.uuid4())
-        self.pending.append(Item(number, prompt_id, prompt, extra, outputs))
+        self.pending.append(Item(number, body["prompt_id"], prompt, extra, outputs))
         self.arrived.set()
-        answer = {"prompt_id": prompt_id, "number": number, "node_errors": node_errors}
+        answer = {"prompt_id": body["prompt_id"], "number": number, "node_errors": node_errors}
         return web.json_response(answer)
 
     def validate(self, prompt: dict[str, Any]) -> tuple[dict[str, Any] | None, Any, list[str]]:
