@@ -153,9 +153,9 @@ def open_job_folder(paths: ComfyPaths, name: str) -> Iterator[JobFolder]:
 
 def _write_fault(exc: OSError) -> WorkerError:
     if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:
-        return InternalError(f"can't write the job's pictures: {exc.strerror}")
+        return InternalError(f"can't write the job's files: {exc.strerror}")
     error = DiskFull(
-        "the job's pictures can't be written: no space is left; send the job again, and give the "
+        "the job's files can't be written: no space is left; send the job again, and give the "
         "endpoint a larger container disk, or set WORKER_RUN_DIR to a folder with more space"
     )
     # Jobs remove what they leave, so nothing in this worker will free the disk.
