@@ -178,15 +178,18 @@ COPY scripts/fetch_models.py scripts/
 COPY handler/__init__.py handler/errors.py handler/hub.py handler/model_download.py \
     handler/model_fetch.py handler/model_places.py handler/model_stamps.py \
     handler/models_lock.py handler/partial_file.py handler/
+ARG MODELS_PROFILE=""
 RUN --mount=type=secret,id=hf_token \
     if [ -s /run/secrets/hf_token ]; then \
         HF_TOKEN="$(cat /run/secrets/hf_token)"; export HF_TOKEN; \
     fi \
     && PYTHONPATH=/build /opt/handler/bin/python scripts/fetch_models.py \
-        --into /models --lock models.lock
+        --into /models --lock models.lock ${MODELS_PROFILE:+--profile "${MODELS_PROFILE}"}
 
 
 FROM runtime AS worker-baked
+ARG MODELS_PROFILE=""
+ENV WORKER_MODELS_PROFILE="${MODELS_PROFILE}"
 # One layer a folder: registries limit a layer's size, and take several at a time.
 COPY --from=models --chown=10001:10001 /models/vae /workspace/ComfyUI/models/vae
 COPY --from=models --chown=10001:10001 /models/loras /workspace/ComfyUI/models/loras

@@ -29,32 +29,34 @@ worker: setup ## the worker in RunPod's loop, with the RUNPOD_ variables that ar
 
 test: setup lint types unit contract integration ## everything that CI checks
 
-lint: ## style, and the arrows between modules
+lint: .venv/installed.sha256 ## style, and the arrows between modules
 	@.venv/bin/ruff check handler scripts tests comfy benchmarks .runpod
 	@.venv/bin/ruff format --check handler scripts tests comfy benchmarks .runpod
 	@.venv/bin/lint-imports
 
-types: ## mypy, strict
+types: .venv/installed.sha256 ## mypy, strict
 	@.venv/bin/mypy
 
-unit: ## tests of single modules
+unit: .venv/installed.sha256 ## tests of single modules
 	@.venv/bin/python -m pytest tests/unit $(ARGS)
 
-contract: ## our stand-ins against the real ComfyUI, SDK and S3 server; README against the code
+contract: setup ## our stand-ins against the real ComfyUI, SDK and S3 server; README against the code
 	@.venv/bin/python -m pytest tests/contract $(ARGS)
 
-integration: ## the whole worker against the real ComfyUI on the CPU
+integration: setup ## the whole worker against the real ComfyUI on the CPU
 	@.venv/bin/python -m pytest tests/integration $(ARGS)
 
 format: ## rewrite the code in the one style
 	@.venv/bin/ruff check --fix handler scripts tests comfy benchmarks .runpod
 	@.venv/bin/ruff format handler scripts tests comfy benchmarks .runpod
 
+PROFILE = $${WORKER_MODELS_PROFILE:+--profile "$$WORKER_MODELS_PROFILE"}
+
 verify-models: .venv/installed.sha256 ## full SHA-256 of the weights in WORKER_MODELS_DIR
-	@$(PY) scripts/verify_models.py --models-dir "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(ARGS)
+	@$(PY) scripts/verify_models.py --models-dir "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(PROFILE) $(ARGS)
 
 fetch-models: .venv/installed.sha256 ## fetch the weights of models.lock into WORKER_MODELS_DIR
-	@$(PY) scripts/fetch_models.py --into "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(ARGS)
+	@$(PY) scripts/fetch_models.py --into "$${WORKER_MODELS_DIR:-/workspace/ComfyUI/models}" $(PROFILE) $(ARGS)
 
 lock-models: .venv/installed.sha256 ## ask the hub anew what the files of models.lock are
 	@$(PY) scripts/lock_models.py $(ARGS)
@@ -86,5 +88,6 @@ simulate: .venv/installed.sha256 ## simulate an endpoint under load, to choose i
 lock: setup ## resolve the Python locks again
 	@scripts/lock-python
 
-clean: ## remove everything that the other commands made
-	@rm -rf .venv comfy/.venv comfy/ComfyUI build out
+clean: ## remove everything that the other commands made, but for weights in build/models
+	@rm -rf .venv comfy/.venv comfy/ComfyUI out
+	@! [ -d build ] || find build -mindepth 1 -maxdepth 1 ! -name models -exec rm -rf {} +

@@ -118,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--finish-s", type=float, default=0.5, help="after it, the sending too; an assumption")
     add("--timings", type=Path, metavar="FILE", help="an answer's timings, for these three",
         default=_TIMINGS if _TIMINGS.exists() else None)  # fmt: skip
-    add("--boot-s", type=float, default=13.0, help="until ComfyUI answers; measured on two cores")
+    add("--boot-s", type=float, default=2.3, help="until ComfyUI answers; measured on two cores")
     add("--weights-gb", type=float, default=30.9, help="as models.lock has it")
     add("--volume-mb-per-s", type=float, default=300.0, help="RunPod names 200 to 400")
     add("--baked-mb-per-s", type=float, default=1100.0, help="of a local disk; an assumption")
