@@ -122,3 +122,14 @@ def _all_classes(base: type[WorkerError] = WorkerError) -> list[type[WorkerError
     for kind in base.__subclasses__():
         found += [kind, *_all_classes(kind)]
     return found
+
+
+def test_the_measured_figures_are_those_of_the_kept_results() -> None:
+    rows = table_under("## Speed")
+    assert rows
+    for row in rows:
+        _, measured, _, name = (cell.strip() for cell in row.strip("|").split("|"))
+        kept = json.loads((PROJECT_DIR / "benchmarks" / "results" / f"{name}.json").read_text())
+        assert measured in {
+            f"{figure['value']:.3g} {figure['unit']}".strip() for figure in kept["figures"]
+        }, row
