@@ -1,4 +1,4 @@
-"""RunPod's SDK: its loop, its log, its end. The only module that imports it.
+"""RunPod's SDK: its start, its checks, its log. With sdk_loop.py the only module that imports it.
 
 What is known here of its inside is of runpod 1.12.0 and is held by tests/contract/.
 """
@@ -6,10 +6,7 @@ What is known here of its inside is of runpod 1.12.0 and is held by tests/contra
 import asyncio
 import contextlib
 import functools
-import math
-import signal
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,34 +17,22 @@ with contextlib.suppress(ImportError):
 
     cpuinfo.get_cpu_info = dict
 import runpod.serverless
-from aiohttp import ClientConnectionError
-from aiohttp_retry import FibonacciRetry
 from runpod.http_client import AsyncClientSession
-from runpod.serverless.modules import rp_http, rp_scale
 from runpod.serverless.modules.rp_http import send_result
-from runpod.serverless.modules.rp_job import get_job, get_stop_signals, handle_job
 from runpod.serverless.modules.rp_logger import RunPodLogger
 from runpod.serverless.modules.worker_state import IS_LOCAL_TEST
 
 from handler.errors import InternalError, WorkerError
 from handler.fitness import Check
 from handler.logs import get_logger
+from handler.sdk_loop import Hands, LoopControl, send_results_again
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Handler = Callable[[Mapping[str, Any], Send | None], Awaitable[dict[str, Any]]]
 
 _LEVELS = {"TRACE": "debug", "DEBUG": "debug", "INFO": "info", "TIP": "info",
            "WARN": "warning", "ERROR": "error"}  # fmt: skip
-# Time for the SDK to post the last results after the handler has returned them.
-_RESULTS_GRACE_S = 5.0
-# Each but the first after 1 to 3 seconds: 20 s in which RunPod's API may be away.
-_RESULT_ATTEMPTS = 8
-_TAKE_AGAIN_S = 1.0
-# A job that RunPod has sent when the worker stops asking has arrived by then.
-_ON_ITS_WAY_S = 0.2
 _LONGEST_LINE = 300
-# The SDK begins a job within 0.1 s of taking it, or when a job before it ends.
-_EARLY_STOP_S = 3.0
 
 log = get_logger()
 
@@ -60,10 +45,10 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
     In a local run the SDK itself leaves with SystemExit, 0 or 1.
     """
     _log_through_ours()
-    _send_results_again()
-    hands = _Hands(concurrency)
+    send_results_again()
+    hands = Hands(concurrency)
     hands.wrap_jobs()
-    control = _LoopControl(stop_jobs)
+    control = LoopControl(stop_jobs)
 
     def modify_concurrency(_current: int) -> int:
         # The first moment in the loop: the SDK has set its signal handlers just before.
@@ -130,156 +115,6 @@ async def _send_update(session: Any, job: Mapping[str, Any], update: dict[str, A
     """What the SDK's progress_update sends, but awaited: that one leaves it to a thread, which
     may be overtaken by the result. A failure is logged by the SDK and no matter."""
     await send_result(session, {"status": "IN_PROGRESS", "output": update}, job)
-
-
-def _send_results_again() -> None:
-    """The SDK repeats what the API has answered with 5xx, and gives up a result, which nobody can
-    make again for free, when the connection breaks once (runpod 1.12.0, rp_http.py)."""
-
-    def make_retry(attempts: int) -> FibonacciRetry:
-        return FibonacciRetry(
-            attempts=max(attempts, _RESULT_ATTEMPTS), exceptions=[ClientConnectionError]
-        )
-
-    rp_http.FibonacciRetry = make_retry
-
-
-class _Hands:
-    """Fetches the next job as soon as there is a hand for it.
-
-    By itself the SDK looks once a second whether there is, and counts a job that it has just taken
-    twice. So it is told a number that it never reaches, and waits in `get_job` instead.
-    """
-
-    def __init__(self, concurrency: int) -> None:
-        self._free = concurrency
-        self._changed = asyncio.Event()
-        # Each job in hand counts at most twice, and one place must be left.
-        self.sdk_concurrency = 2 * concurrency + 1
-
-    def wrap_jobs(self) -> None:
-        """The SDK looks up both functions in rp_scale when its loop is made."""
-        rp_scale.get_job = self._take
-        rp_scale.handle_job = self._handle
-
-    async def _take(self, session: Any, _places: int) -> list[dict[str, Any]] | None:
-        if self._free == 0:
-            self._changed.clear()
-            await self._changed.wait()
-            # The SDK's time limit for this call has begun to run out: a job that comes at its end
-            # would be taken and never run. It asks again at once.
-            return None
-        try:
-            jobs: list[dict[str, Any]] | None = await get_job(session, self._free)
-        except Exception:
-            # The SDK asks again at once, hundreds of times a second while the API is away.
-            await asyncio.sleep(_TAKE_AGAIN_S)
-            raise
-        self._free -= len(jobs or ())
-        return jobs
-
-    async def _handle(self, session: Any, config: dict[str, Any], job: dict[str, Any]) -> Any:
-        try:
-            return await handle_job(session, config, job)
-        finally:
-            self._free += 1
-            self._changed.set()
-
-
-class _LoopControl:
-    """What the SDK's loop lacks: an end within seconds of SIGTERM, with every result sent, and an
-    ear for early stop signals.
-
-    By itself it ends only when its open long-polls do, up to 90 s later, and a job that comes by
-    one of them meanwhile is taken and never run.
-    """
-
-    def __init__(self, stop_jobs: Callable[[], Awaitable[None]]) -> None:
-        self._stop_jobs = stop_jobs
-        self._told = asyncio.Event()
-        self._begun: set[str] = set()
-        self._early_stops: dict[str, float] = {}
-        self._is_installed = False
-        self._task: asyncio.Task[None] | None = None
-
-    def wrap_long_polls(self, handle: Callable[[Mapping[str, Any]], Awaitable[Any]]) -> None:
-        """The SDK looks up both functions in rp_scale when its loop is made."""
-        take = self._until_told(rp_scale.get_job, None, _ON_ITS_WAY_S)
-
-        async def take_until_told(session: Any, places: int) -> Any:
-            jobs = await take(session, places)
-            if not self._told.is_set():
-                return jobs
-            # The SDK begins no more jobs. This one is answered as those in hand are.
-            for job in jobs or ():
-                await handle_job(session, {"handler": handle}, job)
-            return None
-
-        rp_scale.get_job = take_until_told
-        rp_scale.get_stop_signals = self._until_told(self._stop_signals, [])
-
-    def take_over_signals(self) -> None:
-        if self._is_installed:
-            return
-        self._is_installed = True
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._begin, number, signal.getsignal(number))
-
-    async def _stop_signals(self, *arguments: Any) -> list[str]:
-        """Only those that the SDK handles well: a task that it cancels before its first step would
-        stay in its books for good."""
-        job_ids: list[str] = await get_stop_signals(*arguments)
-        self._early_stops = dict.fromkeys(set(job_ids) - self._begun, time.monotonic())
-        return [job_id for job_id in job_ids if job_id in self._begun]
-
-    @contextlib.contextmanager
-    def begun(self, job_id: str) -> Iterator[None]:
-        """While the handler has the job. Raises CancelledError for one that was stopped after the
-        SDK took it and before it began it: the SDK drops such a signal. An older signal was for
-        an earlier try, since RunPod gives a retried job its old id."""
-        if time.monotonic() - self._early_stops.pop(job_id, -math.inf) < _EARLY_STOP_S:
-            log.info("job cancelled before its start", job_id=job_id)
-            raise asyncio.CancelledError
-        self._begun.add(job_id)
-        try:
-            yield
-        finally:
-            self._begun.discard(job_id)
-
-    def _until_told(
-        self, poll: Callable[..., Awaitable[Any]], nothing: Any, patience_s: float = 0
-    ) -> Any:
-        async def poll_until_told(*arguments: Any) -> Any:
-            request = asyncio.ensure_future(poll(*arguments))
-            told = asyncio.ensure_future(self._told.wait())
-            try:
-                await asyncio.wait({request, told}, return_when=asyncio.FIRST_COMPLETED)
-                if not request.done():
-                    await asyncio.wait({request}, timeout=patience_s)
-                return request.result() if request.done() else nothing
-            finally:
-                request.cancel()
-                told.cancel()
-
-        return poll_until_told
-
-    def _begin(self, number: int, sdk_handler: Any) -> None:
-        if self._task is not None:
-            log.warning("second signal: leaving at once")
-            raise SystemExit(128 + number)
-        log.info("shutting down", signal=signal.Signals(number).name)
-        sdk_handler(number, None)
-        self._told.set()
-        self._task = asyncio.get_running_loop().create_task(self._end())
-
-    async def _end(self) -> None:
-        """The loop ends by itself once the jobs have; the rest is for a result that hangs."""
-        await self._stop_jobs()
-        await asyncio.sleep(_RESULTS_GRACE_S)
-        log.error("leaving with results unsent")
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
 
 
 def _log_through_ours() -> None:
