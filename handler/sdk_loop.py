@@ -12,8 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-from aiohttp import ClientConnectionError
-from aiohttp_retry import FibonacciRetry
+from aiohttp import ClientConnectionError, ClientError, ClientTimeout
+from aiohttp_retry import FibonacciRetry, RetryClient
 from runpod.serverless.modules import rp_http, rp_scale
 from runpod.serverless.modules.rp_job import get_job, get_stop_signals, handle_job
 
@@ -23,7 +23,12 @@ from handler.logs import get_logger
 _RESULTS_GRACE_S = 5.0
 # Each but the first after 1 to 3 seconds: 20 s in which RunPod's API may be away.
 _RESULT_ATTEMPTS = 8
+_RESULT_TIMEOUT = ClientTimeout(total=120, sock_connect=10)
+# Request timeout, too early, too many requests; 5xx are tried again anyway.
+_TRY_AGAIN = {408, 425, 429}
 _TAKE_AGAIN_S = 1.0
+# RunPod stops a worker that has asked to be replaced well before.
+_REPLACED_WITHIN_S = 10.0
 # A job that RunPod has sent when the worker stops asking has arrived by then.
 _ON_ITS_WAY_S = 0.2
 # The SDK begins a job within 0.1 s of taking it, or when a job before it ends.
@@ -33,15 +38,30 @@ log = get_logger()
 
 
 def send_results_again() -> None:
-    """The SDK repeats what the API has answered with 5xx, and gives up a result, which nobody can
-    make again for free, when the connection breaks once (runpod 1.12.0, rp_http.py)."""
+    """Have results, which nobody can make again for free, sent more than once.
 
-    def make_retry(attempts: int) -> FibonacciRetry:
-        return FibonacciRetry(
-            attempts=max(attempts, _RESULT_ATTEMPTS), exceptions=[ClientConnectionError]
-        )
+    The SDK itself repeats what the API has answered with 5xx, gives up when the connection breaks
+    or the API has no time, and waits ten minutes for an answer (runpod 1.12.0, rp_http.py).
+    """
+    rp_http._transmit = _transmit
 
-    rp_http.FibonacciRetry = make_retry
+
+async def _transmit(session: Any, url: str, body: str) -> None:
+    """As the SDK's. Raises ClientError, which it logs."""
+    retry = FibonacciRetry(
+        attempts=_RESULT_ATTEMPTS,
+        statuses=_TRY_AGAIN,
+        exceptions=[ClientConnectionError, TimeoutError],
+    )
+    client = RetryClient(client_session=session, retry_options=retry)
+    headers = {"charset": "utf-8", "Content-Type": "application/x-www-form-urlencoded"}
+    try:
+        async with client.post(
+            url, data=body, headers=headers, raise_for_status=True, timeout=_RESULT_TIMEOUT
+        ) as response:
+            await response.text()
+    except TimeoutError as exc:
+        raise ClientError("RunPod's API did not answer in time") from exc
 
 
 class Hands:
@@ -53,6 +73,9 @@ class Hands:
 
     def __init__(self, concurrency: int) -> None:
         self._free = concurrency
+        self._running = 0
+        self._is_to_be_replaced = False
+        self._takes_again_at_s = 0.0
         self._changed = asyncio.Event()
         # Each job in hand counts at most twice, and one place must be left.
         self.sdk_concurrency = 2 * concurrency + 1
@@ -62,8 +85,29 @@ class Hands:
         rp_scale.get_job = self._take
         rp_scale.handle_job = self._handle
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """While the handler has a job."""
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._changed.set()
+
+    def with_refresh(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer of a job that runs no more. RunPod stops a worker at once that asks to be
+        replaced, and with it the job beside: so that wish goes out with the last of them."""
+        self._is_to_be_replaced |= bool(answer.pop("refresh_worker", False))
+        if self._is_to_be_replaced and self._running == 0:
+            self._is_to_be_replaced = False
+            self._takes_again_at_s = time.monotonic() + _REPLACED_WITHIN_S
+            answer["refresh_worker"] = True
+        return answer
+
     async def _take(self, session: Any, _places: int) -> list[dict[str, Any]] | None:
-        if self._free == 0:
+        await asyncio.sleep(self._takes_again_at_s - time.monotonic())
+        if self._free == 0 or (self._is_to_be_replaced and self._running):
             self._changed.clear()
             await self._changed.wait()
             # The SDK's time limit for this call has begun to run out: a job that comes at its end

@@ -58,9 +58,10 @@ def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitab
     async def handle(job: Mapping[str, Any]) -> dict[str, Any]:
         if IS_LOCAL_TEST:
             return await handler(job, None)
-        with control.begun(job["id"]):
+        with control.begun(job["id"]), hands.running():
             async with AsyncClientSession() as session:
-                return _Unprinted(await handler(job, partial(_send_update, session, job)))
+                answer = await handler(job, partial(_send_update, session, job))
+        return _Unprinted(hands.with_refresh(answer))
 
     control.wrap_long_polls(handle)
     with contextlib.suppress(asyncio.CancelledError):

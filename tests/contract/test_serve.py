@@ -100,3 +100,37 @@ def test_a_job_is_fetched_beside_one_that_was_just_taken(api: RunPodApi, tmp_pat
         api.wait_for(lambda: api.calls(*TAKE)[-1].status is None, "the next take")
         [asks] = [call for call in api.calls("job-take") if call.status is None]
         assert asks.query["job_in_progress"] == "1"
+
+
+def test_a_worker_asks_to_be_replaced_with_the_last_answer_in_hand(
+    api: RunPodApi, tmp_path: Path
+) -> None:
+    """RunPod stops it at once, and the job beside with it."""
+    with serving(api, tmp_path, 2):
+        beside = submit_waiting(api, "beside")
+        spoilt = api.submit({"refresh": True, "opens": "beside"})
+        assert "stopPod" not in api.result(spoilt)
+        assert api.result(beside)["stopPod"] is True
+
+
+def test_a_worker_that_is_to_be_replaced_takes_no_job_beside_the_last(
+    api: RunPodApi, tmp_path: Path
+) -> None:
+    with serving(api, tmp_path, 2):
+        last = submit_waiting(api, "never")
+        assert "stopPod" not in api.result(api.submit({"refresh": True}))
+        other = api.submit({})
+        before = len(api.pings)
+        api.wait_for(lambda: len(api.pings) >= before + 3, "three heartbeats")
+        assert api.status(other) == "IN_QUEUE"
+        api.cancel(last)
+        assert api.result(other)["stopPod"] is True
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_result_for_which_the_api_has_no_time_is_sent_again(
+    api: RunPodApi, tmp_path: Path, status: int
+) -> None:
+    with serving(api, tmp_path, 1):
+        api.fail_next("job-done", status, times=4)
+        assert api.result(api.submit({}), START_S)["output"] == {"ok": True}

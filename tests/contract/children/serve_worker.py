@@ -12,7 +12,7 @@ gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
 
 async def handler(job: Mapping[str, Any], send: Send | None) -> dict[str, Any]:
-    """Opens the gate of its input, or waits for it."""
+    """Opens the gate of its input, or waits for it; may ask for another worker."""
     job_input = job["input"]
     if opens := job_input.get("opens"):
         gates[opens].set()
@@ -20,7 +20,7 @@ async def handler(job: Mapping[str, Any], send: Send | None) -> dict[str, Any]:
         assert send is not None
         await send({"waits": waits})
         await gates[waits].wait()
-    return {"ok": True}
+    return {"ok": True, "refresh_worker": True} if job_input.get("refresh") else {"ok": True}
 
 
 async def stop_jobs() -> None:
