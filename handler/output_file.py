@@ -109,6 +109,7 @@ def _read_image(source: Path, saved: SavedFile, path: str, kind: FileType) -> Ou
         with Image.open(io.BytesIO(data)) as picture:
             (width, height), frames = picture.size, getattr(picture, "n_frames", 1)
             content_type = picture.get_format_mimetype() or kind.content_type
+            _check_whole(picture, frames)
     except DECODER_ERRORS as exc:
         if kind.content_type not in _COMMON_PICTURES:
             return None
@@ -121,3 +122,15 @@ def _read_image(source: Path, saved: SavedFile, path: str, kind: FileType) -> Ou
         saved.node_id, saved.filename, path, data, content_type, width, height,
         hashlib.sha256(data).hexdigest(), frames, saved.folder_type == "temp",
     )  # fmt: skip
+
+
+def _check_whole(picture: Image.Image, frames: int) -> None:
+    """Raises what Pillow raises. `picture` is freshly opened, as `verify` needs it."""
+    if picture.format == "PNG":
+        # By its checksums, those of an animation's frames too: a millisecond for 3 MB, a third of
+        # what decoding takes.
+        picture.verify()
+        return
+    for frame in range(frames):
+        picture.seek(frame)
+        picture.load()
