@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,6 +18,8 @@ async def in_daemon_thread(call: Callable[[], Result]) -> Result:
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
+    # As asyncio.to_thread does: log lines name their job by it.
+    context = contextvars.copy_context()
 
     def settle(result: Result | None, error: BaseException | None) -> None:
         if future.done():
@@ -29,7 +32,7 @@ async def in_daemon_thread(call: Callable[[], Result]) -> Result:
     def run() -> None:
         result, error = None, None
         try:
-            result = call()
+            result = context.run(call)
         except Exception as exc:
             error = exc
         # The loop is gone when the process ends.

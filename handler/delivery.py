@@ -15,6 +15,10 @@ from handler.input_types import Delivery
 from handler.job import Job
 from handler.output_file import Output, OutputImage
 
+# Each upload has a time limit of its own, so those at once share the line's speed. Two jobs' stay
+# within the connections that botocore keeps open (10).
+_AT_ONCE = 4
+
 BuildAnswer = Callable[[Sequence[Stored]], dict[str, Any]]
 
 
@@ -69,6 +73,7 @@ class Deliverer:
         return answer
 
     async def _upload(self, job: Job, files: Sequence[Output]) -> list[Stored]:
+        """All files, in their order; the first that fails ends the others."""
         assert self._bucket is not None
         keys = _distinct(
             self._bucket.key(
@@ -76,13 +81,23 @@ class Deliverer:
             )
             for file in files
         )
-        urls = await asyncio.gather(
-            *(
-                self._bucket.put(file.body, key=key, content_type=file.content_type)
-                for file, key in zip(files, keys, strict=True)
-            )
-        )
-        return [Stored(file, Place.BUCKET, url) for file, url in zip(files, urls, strict=True)]
+        slots = asyncio.Semaphore(_AT_ONCE)
+        try:
+            async with asyncio.TaskGroup() as group:
+                uploads = [
+                    group.create_task(_put(self._bucket, file, key, slots))
+                    for file, key in zip(files, keys, strict=True)
+                ]
+        except ExceptionGroup as faults:
+            first = faults.exceptions[0]
+            raise first from first.__cause__
+        return [upload.result() for upload in uploads]
+
+
+async def _put(bucket: Bucket, file: Output, key: str, slots: asyncio.Semaphore) -> Stored:
+    async with slots:
+        url = await bucket.put(file.body, key=key, content_type=file.content_type)
+    return Stored(file, Place.BUCKET, url)
 
 
 def _inline(file: Output) -> Stored:

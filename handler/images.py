@@ -6,8 +6,6 @@ import binascii
 import contextlib
 import io
 import re
-import struct
-import zlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,11 +13,8 @@ from typing import Any
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from handler.errors import InvalidImage
+from handler.pillow import DECODER_ERRORS
 from handler.stored_png import for_load_image
-
-# The limit on pixels below is checked before any pixel is decoded; Pillow's own guard is a
-# warning at 89 megapixels, whatever the operator has set.
-Image.MAX_IMAGE_PIXELS = None
 
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.ASCII)
 _LINE_BREAKS = str.maketrans("", "", "\r\n")
@@ -38,22 +33,6 @@ _LOOKS_LIKE = (
     (b"http", "an address"),
     (b"\x00\x00\x00", "an HEIC, AVIF or video file"),
 )
-# Pillow has no base class for what its decoders raise on broken files.
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
-
-
 # EXIF's orientations that swap width and height.
 _ON_ITS_SIDE = frozenset({5, 6, 7, 8})
 
@@ -125,14 +104,14 @@ def check_image(name: str, data: bytes, where: str, limits: ImageLimits) -> Inpu
     except UnidentifiedImageError as exc:
         # Its own text names an object in memory.
         raise fault(f"the {kind} is broken or truncated: its header can't be read") from exc
-    except _DECODER_ERRORS as exc:
+    except DECODER_ERRORS as exc:
         raise fault(f"the {kind} is broken or truncated: {exc}") from exc
     return InputImage(name, data, extension, width, height, uncompressed)
 
 
 def _uncompressed(picture: Image.Image) -> bytes | None:
     # What is wrong with EXIF data, LoadImage tells.
-    with contextlib.suppress(*_DECODER_ERRORS):
+    with contextlib.suppress(*DECODER_ERRORS):
         return for_load_image(picture)
     return None
 

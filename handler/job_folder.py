@@ -4,7 +4,7 @@ import contextlib
 import errno
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,16 +48,22 @@ class JobFolder:
             raise _write_fault(exc) from exc
         return files
 
-    def read_outputs(self, execution: Execution) -> Outputs:
+    def read_outputs(self, execution: Execution, finish: Callable[[Output], Output]) -> Outputs:
         """All that the run left, in the order of the nodes, saved files before previews.
 
+        Each file is finished before the next one is read: hundreds of uncompressed frames would
+        fill memory.
         A text that does not fit into TEXT_BYTES with those before it becomes a file. What is no
         picture lies in the job's folder afterwards. Raises ComfyProtocol for a file that is not
         there, lies outside ComfyUI's folders or is a broken picture; DiskFull or InternalError
         when a file can't be put into the job's folder.
         """
         texts, long_texts = _split(execution.texts)
-        files = [self._read(file) for saved in execution.files for file in self._sequence_of(saved)]
+        files = [
+            finish(self._read(file))
+            for saved in execution.files
+            for file in self._sequence_of(saved)
+        ]
         try:
             written = [self._write(text, number) for number, text in enumerate(long_texts, 1)]
             files = [self._keep(file, number) for number, file in enumerate([*files, *written])]

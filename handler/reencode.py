@@ -1,4 +1,4 @@
-"""Pictures in the format that the caller asks for. Pure."""
+"""Pictures in the format that the caller asks for."""
 
 import hashlib
 import io
@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageSequence
 
 from handler.input_types import ImageFormat
+from handler.logs import get_logger
 from handler.output_file import OutputImage
+from handler.pillow import DECODER_ERRORS
+
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ _EXTENSIONS = {ImageFormat.PNG: "png", ImageFormat.WEBP: "webp", ImageFormat.JPE
 
 def reencode(image: OutputImage, encoding: Encoding) -> OutputImage:
     """The picture in that format, its file name too; as it is when it is a PNG and is to be one,
-    or when it moves and the format is not WebP, the one of the three in which all readers see that.
+    when it moves and the format is not WebP, the one of the three in which all readers see that,
+    and when the format can't hold it: the GPU's work is done, and a caller sees `content_type`.
 
     Takes up to a second a frame, so this does not belong on an event loop. Metadata, such as the
     workflow that ComfyUI writes into a PNG, does not survive. JPEG has no transparency: white shows
@@ -40,15 +45,15 @@ def reencode(image: OutputImage, encoding: Encoding) -> OutputImage:
         moves and encoding.format is not ImageFormat.WEBP
     ):
         return image
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(image.data)) as saved:
-        if moves:
-            _save_moving(saved, buffer, encoding.quality)
-        else:
-            _still(saved, encoding.format).save(
-                buffer, encoding.format.upper(), quality=encoding.quality
-            )
-    data = buffer.getvalue()
+    try:
+        data = _encoded(image.data, encoding, moves=moves)
+    except DECODER_ERRORS as exc:
+        # WebP has at most 16383 pixels a side, JPEG 65500.
+        log.warning(
+            "picture stays as it was saved", filename=image.filename, format=encoding.format,
+            width=image.width, height=image.height, cause=str(exc),
+        )  # fmt: skip
+        return image
     return replace(
         image,
         filename=f"{image.filename.rpartition('.')[0] or image.filename}"
@@ -59,9 +64,33 @@ def reencode(image: OutputImage, encoding: Encoding) -> OutputImage:
     )
 
 
+def _encoded(data: bytes, encoding: Encoding, *, moves: bool) -> bytes:
+    """Raises one of DECODER_ERRORS for what the format can't hold."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as saved:
+        if saved.mode == "F" or (moves and saved.mode.startswith("I")):
+            raise ValueError("its values have more than 8 bits")
+        if moves:
+            _save_moving(saved, buffer, encoding.quality)
+        else:
+            _still(saved, encoding.format).save(
+                buffer, encoding.format.upper(), quality=encoding.quality
+            )
+    return buffer.getvalue()
+
+
 def _still(saved: Image.Image, image_format: ImageFormat) -> Image.Image:
+    if saved.mode.startswith("I"):
+        saved = _eight_bits(saved)
     picture = saved.convert("RGBA" if saved.has_transparency_data else "RGB")
     return _opaque(picture) if image_format is ImageFormat.JPEG else picture
+
+
+def _eight_bits(grey: Image.Image) -> Image.Image:
+    """Of 16-bit values, such as a depth map's: Pillow would cut them off at 255. 16-bit colours it
+    scales itself."""
+    scaled = grey.convert("I").point(lambda value: value * (1 / 257) + 0.5)
+    return scaled.convert("L")
 
 
 def _save_moving(saved: Image.Image, buffer: io.BytesIO, quality: int) -> None:

@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from handler.answer import Stored, success_answer
+from handler.collect import collect
 from handler.comfy_client import ComfyClient
 from handler.comfy_process import ComfyPaths
 from handler.delivery import Deliverer
@@ -21,34 +20,16 @@ from handler.history import Execution, read_execution
 from handler.image_fetch import ImageFetcher
 from handler.images import InputImage
 from handler.job import Job, check_pictures_sent
-from handler.job_folder import JobFolder, open_job_folder
+from handler.job_folder import open_job_folder
 from handler.logs import get_logger
-from handler.output_file import Output, OutputImage, Outputs
+from handler.output_file import Outputs
 from handler.progress import Reporter
 from handler.prompt_edit import PromptEdit, compile_edit
 from handler.prompt_run import PromptRun
-from handler.reencode import Encoding, reencode
-from handler.stored_png import compress
 from handler.supervisor import Supervisor
 from handler.workflow import Workflow, parse_nodes
 
 log = get_logger()
-
-
-def _collect(folder: JobFolder, execution: Execution, job: Job) -> Outputs:
-    outputs = folder.read_outputs(execution)
-    return replace(outputs, files=tuple(_as_asked(file, job.encoding) for file in outputs.files))
-
-
-def _as_asked(file: Output, encoding: Encoding | None) -> Output:
-    """As the caller gets it: pictures compressed, whatever ComfyUI's nodes have saved."""
-    if not isinstance(file, OutputImage):
-        return file
-    if encoding is not None:
-        file = reencode(file, encoding)
-    if (data := compress(file.data)) is file.data:
-        return file
-    return replace(file, data=data, sha256=hashlib.sha256(data).hexdigest())
 
 
 class Timings:
@@ -154,7 +135,7 @@ class Runner:
                         ended_at_s=execution.ended_at_s,
                     )
                     with timings.phase("collect"):
-                        outputs = await asyncio.to_thread(_collect, folder, execution, job)
+                        outputs = await collect(folder, execution, job.encoding)
                 finally:
                     with contextlib.suppress(ComfyProtocol):
                         folder.drop_strays(prompt_run.files)

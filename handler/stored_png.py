@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from PIL import Image, ImageOps
 
+from handler.pillow import DECODER_ERRORS
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LARGEST_BLOCK = 65535
 # By PNG's colour type: values a pixel, in the modes that ComfyUI's SaveImage writes.
@@ -21,7 +23,6 @@ _HEADER_AT = slice(8, 33)
 _COMPRESS_LEVEL = 4
 # LoadImage makes more than a conversion of the others, or they are rare.
 _LOADED_MODES = frozenset({"L", "LA", "P", "RGB", "RGBA"})
-_BROKEN = (OSError, SyntaxError, ValueError, struct.error, zlib.error)
 
 
 def for_load_image(picture: Image.Image) -> bytes | None:
@@ -61,7 +62,7 @@ def compress(data: bytes) -> bytes:
                 chunks += pixels
                 pixels = []
         return b"".join(chunks)
-    except _BROKEN:
+    except DECODER_ERRORS:
         # Not for the worker to judge: it returns what the node wrote.
         return data
 

@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 import subprocess
 import sys
 import threading
@@ -15,6 +16,16 @@ def test_the_result_comes_back() -> None:
 def test_what_is_raised_comes_back() -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(in_daemon_thread(lambda: 1 // 0))
+
+
+def test_the_call_sees_the_context_of_its_caller() -> None:
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
+
+    async def scene() -> str:
+        name.set("job-1")
+        return await in_daemon_thread(name.get)
+
+    assert asyncio.run(scene()) == "job-1"
 
 
 def test_a_cancelled_wait_ends_while_the_call_goes_on() -> None:

@@ -21,13 +21,23 @@ ROOMY = AnswerLimits(run_bytes=100_000, runsync_bytes=200_000)
 
 
 class FakeBucket:
-    """Keeps objects in a dict. `broken` is part of a key whose upload fails."""
+    """Keeps objects in a dict. `broken` is part of a key whose upload fails; with `stuck` all
+    others wait for ever."""
 
     def __init__(
-        self, template: str = "{request_id}/{name}.{ext}", broken: str | None = None
+        self,
+        template: str = "{request_id}/{name}.{ext}",
+        broken: str | None = None,
+        *,
+        stuck: bool = False,
     ) -> None:
         self.objects: dict[str, tuple[bytes, str]] = {}
         self.sent_from_disk: list[str] = []
+        self.begun: list[str] = []
+        self.most_at_once = 0
+        self.given_up = 0
+        self._at_once = 0
+        self._stuck = stuck
         self._template = template
         self._broken = broken
 
@@ -35,12 +45,26 @@ class FakeBucket:
         return object_key(self._template, **values)
 
     async def put(self, data: bytes | Path, *, key: str, content_type: str) -> str:
-        await asyncio.sleep(0)
+        self.begun.append(key)
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            await asyncio.sleep(0)
+            return await self._put(data, key, content_type)
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+        finally:
+            self._at_once -= 1
+
+    async def _put(self, data: bytes | Path, key: str, content_type: str) -> str:
         if isinstance(data, Path):
             self.sent_from_disk.append(key)
             data = data.read_bytes()
         if self._broken is not None and self._broken in key:
             raise UploadFailed("the bucket is full")
+        if self._stuck:
+            await asyncio.Event().wait()
         self.objects[key] = (data, content_type)
         return f"https://bucket.example.com/{key}"
 
@@ -215,6 +239,55 @@ def test_a_picture_that_can_not_be_stored_fails_the_job() -> None:
     bucket = FakeBucket(broken="b_00001_")
     with pytest.raises(UploadFailed, match="the bucket is full"):
         deliver(bucket, job(), picture("a_00001_"), picture("b_00001_"))
+
+
+def frames(count: int) -> list[Output]:
+    return [picture(f"a_{number:05}_") for number in range(count)]
+
+
+def test_a_hundred_pictures_go_a_few_at_a_time_and_keep_their_order() -> None:
+    bucket = FakeBucket()
+    answer = deliver(bucket, job(), *frames(100), limits=AnswerLimits(10**9, 10**9))
+    assert 1 < bucket.most_at_once <= 8
+    assert [entry["data"] for entry in answer["images"]] == [
+        f"https://bucket.example.com/r-1/a_{number:05}_.png" for number in range(100)
+    ]
+
+
+def test_a_picture_that_can_not_be_stored_ends_the_other_uploads() -> None:
+    bucket = FakeBucket(broken="a_00002_", stuck=True)
+    with pytest.raises(UploadFailed, match="the bucket is full"):
+        deliver(bucket, job(), *frames(100))
+    # Those under way stopped, and no other began.
+    assert bucket.given_up == len(bucket.begun) - 1
+    assert len(bucket.begun) <= 8
+    assert bucket.objects == {}
+
+
+def test_the_fault_of_a_picture_keeps_its_cause() -> None:
+    class Broken(FakeBucket):
+        async def put(self, data: bytes | Path, *, key: str, content_type: str) -> str:
+            raise UploadFailed("the bucket is full") from OSError("a cause")
+
+    with pytest.raises(UploadFailed) as caught:
+        deliver(Broken(), job(), *frames(3))
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_cancelled_delivery_ends_its_uploads() -> None:
+    bucket = FakeBucket(stuck=True)
+
+    async def scene() -> None:
+        deliverer = Deliverer(cast("Bucket", bucket), ROOMY)
+        task = asyncio.create_task(deliverer.deliver(job(), frames(20), build))
+        while not bucket.begun:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scene())
+    assert bucket.given_up == len(bucket.begun) <= 8
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,12 @@ def saved(
     return SavedFile(node_id, filename, subfolder, folder_type)
 
 
+def as_it_is(file: Output) -> Output:
+    return file
+
+
 def read(folder: JobFolder, *files: SavedFile) -> list[Output]:
-    return list(folder.read_outputs(Execution(files, (), None, None)).files)
+    return list(folder.read_outputs(Execution(files, (), None, None), as_it_is).files)
 
 
 def read_image(folder: JobFolder, file: SavedFile) -> OutputImage:
@@ -48,7 +52,7 @@ def read_file(folder: JobFolder, saved_file: SavedFile) -> OutputFile:
 
 def read_texts(folder: JobFolder, *texts: str) -> Outputs:
     shown = tuple(NodeText(str(number), text) for number, text in enumerate(texts))
-    return folder.read_outputs(Execution((), shown, None, None))
+    return folder.read_outputs(Execution((), shown, None, None), as_it_is)
 
 
 @pytest.fixture
@@ -210,12 +214,28 @@ def test_previews_come_last_and_are_called_so(folder: JobFolder, paths: ComfyPat
         None,
         None,
     )
-    files = folder.read_outputs(execution).files
+    files = folder.read_outputs(execution, as_it_is).files
     assert [(file.filename, file.is_preview) for file in files] == [
         ("a.mp4", False),
         ("text_00001_.txt", False),
         ("p.png", True),
     ]
+
+
+def test_each_file_is_finished_before_the_next_is_read(
+    folder: JobFolder, paths: ComfyPaths
+) -> None:
+    (paths.output_dir / JOB / "0.png").write_bytes(picture())
+    finished = []
+
+    def finish(file: Output) -> Output:
+        finished.append(file.filename)
+        (paths.output_dir / JOB / f"{len(finished)}.png").write_bytes(picture())
+        return file
+
+    files = tuple(saved(f"{number}.png") for number in range(3))
+    folder.read_outputs(Execution(files, (), None, None), finish)
+    assert finished == ["0.png", "1.png", "2.png"]
 
 
 def test_texts_that_fit_stay_texts(folder: JobFolder) -> None:

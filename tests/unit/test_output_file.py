@@ -108,6 +108,46 @@ def test_a_broken_picture_is_told(tmp_path: Path, name: str, data: bytes) -> Non
     assert "no whole picture" in fault_of(tmp_path, name, data).message
 
 
+def noise(kind: str, frames: int = 1, **more: Any) -> bytes:
+    first, *others = [Image.effect_noise((60, 40), 80).convert("RGB") for _ in range(frames)]
+    moving = {"save_all": True, "append_images": others, "duration": 50} if others else {}
+    buffer = io.BytesIO()
+    first.save(buffer, kind, **moving, **more)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.95])
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("PNG", {}), ("PNG", {"compress_level": 0}), ("WEBP", {}), ("GIF", {}), ("JPEG", {})],
+    ids=["PNG", "uncompressed PNG", "WEBP", "GIF", "JPEG"],
+)
+def test_a_picture_whose_header_is_whole_and_whose_end_is_gone_is_told(
+    tmp_path: Path, kind: str, more: dict[str, Any], frames: int, kept: float
+) -> None:
+    data = noise(kind, 1 if kind == "JPEG" else frames, **more)
+    assert isinstance(read(tmp_path, "a.bin", data), OutputImage)
+    assert (
+        "no whole picture" in fault_of(tmp_path, "cat.png", data[: int(len(data) * kept)]).message
+    )
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("at", [0.3, 0.95])
+def test_a_png_with_a_bit_that_is_wrong_is_told(tmp_path: Path, frames: int, at: float) -> None:
+    data = bytearray(noise("PNG", frames))
+    data[int(len(data) * at)] ^= 1
+    assert "no whole picture" in fault_of(tmp_path, "cat.png", bytes(data)).message
+
+
+def test_a_broken_picture_of_a_rare_format_is_a_file(tmp_path: Path) -> None:
+    data = noise("BMP")
+    file = read(tmp_path, "a.bmp", data[: len(data) // 2])
+    assert isinstance(file, OutputFile)
+    assert (file.kind, file.size_bytes) == ("other", len(data) // 2)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
 def test_a_moving_picture_that_is_cut_off_is_read_or_told(tmp_path: Path, kind: str) -> None:
     data = picture(kind, frames=3)

@@ -1,9 +1,12 @@
 import hashlib
 import io
+import struct
+import zlib
 from typing import Any
 
 import pytest
 from PIL import Image, ImageSequence
+from structlog.testing import capture_logs
 
 from handler.input_types import ImageFormat
 from handler.output_file import OutputImage
@@ -69,6 +72,86 @@ def test_every_mode_can_be_written(mode: str, image_format: ImageFormat) -> None
     kind = "TIFF" if mode == "CMYK" else "PNG"
     image = reencode(saved(Image.new(mode, (8, 8)), kind), Encoding(image_format, 50))
     assert opened(image).size == (8, 8)
+
+
+@pytest.mark.parametrize("image_format", [ImageFormat.WEBP, ImageFormat.JPEG])
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I", "TIFF")])
+def test_a_depth_map_of_16_bits_keeps_its_greys(
+    mode: str, kind: str, image_format: ImageFormat
+) -> None:
+    depths = [0, 256, 20_000, 40_000, 65_535]
+    row = b"".join(struct.pack("<H", depth) * 16 for depth in depths)
+    depth_map = Image.frombytes("I;16", (16 * len(depths), 16), row * 16).convert(mode)
+    picture = opened(reencode(saved(depth_map, kind), Encoding(image_format, 100))).convert("L")
+    greys = [picture.getpixel((16 * number + 8, 8)) for number in range(len(depths))]
+    assert greys == pytest.approx([round(depth / 257) for depth in depths], abs=1)
+
+
+def test_values_that_no_format_holds_stay_as_they_were_saved() -> None:
+    floats = saved(Image.new("F", (8, 8), 0.5), "TIFF", "a.tif")
+    assert reencode(floats, Encoding(ImageFormat.WEBP, 90)) is floats
+    buffer = io.BytesIO()
+    pages = [Image.new("I;16", (8, 8), depth) for depth in (20_000, 40_000)]
+    pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
+    depth_maps = OutputImage(
+        "9", "a.tif", "a", buffer.getvalue(), "image/tiff", 8, 8, "0" * 64, frames=2
+    )
+    assert reencode(depth_maps, Encoding(ImageFormat.WEBP, 90)) is depth_maps
+
+
+def png_of_16_bits(red: int, green: int, blue: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        crc = zlib.crc32(kind + body)
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    rows = (b"\0" + struct.pack(">HHH", red, green, blue) * 8) * 8
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)),
+            chunk(b"IEND", b""),
+        ]
+    )  # fmt: skip
+
+
+def test_colours_of_16_bits_keep_their_values() -> None:
+    data = png_of_16_bits(40_000, 20_000, 10_000)
+    image = OutputImage("9", "a.png", "a", data, "image/png", 8, 8, "0" * 64)
+    colour = opened(reencode(image, Encoding(ImageFormat.JPEG, 100))).getpixel((4, 4))
+    assert colour == pytest.approx((156, 78, 39), abs=3)
+
+
+@pytest.mark.parametrize(
+    ("size", "image_format"), [((16384, 1), ImageFormat.WEBP), ((1, 65501), ImageFormat.JPEG)]
+)
+def test_a_picture_that_is_too_large_for_the_format_stays_as_it_was_saved(
+    size: tuple[int, int], image_format: ImageFormat
+) -> None:
+    image = saved(Image.new("RGB", size))
+    with capture_logs() as logs:
+        assert reencode(image, Encoding(image_format, 90)) is image
+    [line] = logs
+    assert line["event"] == "picture stays as it was saved"
+    assert (line["filename"], line["format"]) == ("a.b.png", image_format)
+
+
+@pytest.mark.parametrize(
+    ("size", "image_format"), [((16383, 1), ImageFormat.WEBP), ((1, 65500), ImageFormat.JPEG)]
+)
+def test_a_picture_that_just_fits_the_format_is_converted(
+    size: tuple[int, int], image_format: ImageFormat
+) -> None:
+    assert opened(reencode(saved(Image.new("RGB", size)), Encoding(image_format, 90))).size == size
+
+
+def test_a_moving_picture_that_is_too_large_for_webp_stays_as_it_was_saved() -> None:
+    first, second = (Image.new("RGB", (16384, 1), colour) for colour in ("red", "blue"))
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=[second], duration=50)
+    image = OutputImage(
+        "9", "a.gif", "a", buffer.getvalue(), "image/gif", 16384, 1, "0" * 64, frames=2
+    )
+    assert reencode(image, Encoding(ImageFormat.WEBP, 90)) is image
 
 
 def test_less_quality_is_less_bytes() -> None:
