@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handler.errors import InvalidWorkflow
+from handler.input_types import FOLDER_NOTE
 from handler.workflow_links import is_link, links
 
 # Core nodes that open a file whose name is an input; ComfyUI joins it to a folder and does not look
@@ -120,8 +121,7 @@ def _save_inside(folder: str, node_id: str, nodes: dict[str, Any]) -> None:
 
 
 def _without_folder_note(name: str) -> str:
-    """The editor may write "photo.png [input]" (ComfyUI folder_paths.annotated_filepath)."""
-    return name.removesuffix("[input]").rstrip() if name.endswith(" [input]") else name
+    return name.removesuffix(FOLDER_NOTE).rstrip() if name.endswith(FOLDER_NOTE) else name
 
 
 def _inside(prefix: str) -> str:
