@@ -109,10 +109,14 @@ def _save_inside(folder: str, node_id: str, nodes: dict[str, Any]) -> None:
     inputs = nodes[node_id]["inputs"]
     prefix = inputs["filename_prefix"]
     if is_link(prefix):
-        joined = f"{node_id}:{folder}:prefix"
+        inside, joined = f"{node_id}:{folder}:inside", f"{node_id}:{folder}:prefix"
+        nodes[inside] = {
+            "class_type": "StringReplace",
+            "inputs": {"string": prefix, "find": "..", "replace": ""},
+        }
         nodes[joined] = {
             "class_type": "StringConcatenate",
-            "inputs": {"string_a": f"{folder}/", "string_b": prefix, "delimiter": ""},
+            "inputs": {"string_a": f"{folder}/", "string_b": [inside, 0], "delimiter": ""},
         }
         inputs["filename_prefix"] = [joined, 0]
     # Any other list ComfyUI refuses; of anything else it makes a text.

@@ -377,17 +377,22 @@ def test_a_linked_prefix_is_joined_to_the_folder_of_the_job() -> None:
     nodes = Workflow({"1": text, "2": save(["1", 0])}).for_job(JOB, {})
     joined, slot = nodes["2"]["inputs"]["filename_prefix"]
     assert slot == 0
+    inside = nodes[joined]["inputs"]["string_b"][0]
     assert nodes[joined] == {
         "class_type": "StringConcatenate",
-        "inputs": {"string_a": f"{JOB}/", "string_b": ["1", 0], "delimiter": ""},
+        "inputs": {"string_a": f"{JOB}/", "string_b": [inside, 0], "delimiter": ""},
     }
-    assert set(nodes) == {"1", "2", joined}
+    assert nodes[inside] == {
+        "class_type": "StringReplace",
+        "inputs": {"string": ["1", 0], "find": "..", "replace": ""},
+    }
+    assert set(nodes) == {"1", "2", inside, joined}
 
 
 def test_two_linked_prefixes_are_joined_apart() -> None:
     text = {"class_type": "PrimitiveString", "inputs": {"value": "x"}}
     nodes = Workflow({"1": text, "2": save(["1", 0]), "3": save(["1", 0])}).for_job(JOB, {})
-    assert len(nodes) == 5
+    assert len(nodes) == 7
 
 
 def test_what_is_not_of_the_job_stays_as_it_was_sent() -> None:
