@@ -39,6 +39,8 @@ LONGEST_NAME_BYTES = 255
 REQUEST_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 NOT_IN_NAMES = r"/\\\x00-\x1f\x7f"
 RESERVED_NAMES = (".", "..")
+# The editor may write it after a picture's name (ComfyUI folder_paths.annotated_filepath).
+FOLDER_NOTE = " [input]"
 
 Ratio = Literal["1:1", "4:3", "3:4", "16:9", "9:16"]
 
@@ -69,7 +71,9 @@ class ImageEntry(TypedDict):
         Field(
             max_length=LONGEST_NAME_BYTES,
             pattern=rf"^[^{NOT_IN_NAMES}]*[^\s{NOT_IN_NAMES}][^{NOT_IN_NAMES}]*$",
-            json_schema_extra={"not": {"enum": list(RESERVED_NAMES)}},
+            json_schema_extra={
+                "not": {"anyOf": [{"enum": list(RESERVED_NAMES)}, {"pattern": r" \[input\]$"}]}
+            },
         ),
     ]
     """The plain file name by which a node such as LoadImage loads the picture."""

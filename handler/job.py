@@ -11,6 +11,7 @@ from handler.addresses import AddressFault, RemoteImage, parse_address
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.images import ImageLimits, InputImage, decode_image
 from handler.input_types import (
+    FOLDER_NOTE,
     LONGEST_NAME_BYTES,
     LONGEST_TIMEOUT_S,
     NOT_IN_NAMES,
@@ -147,8 +148,6 @@ def _parse_output(value: Any) -> tuple[Delivery, Encoding | None, bool]:
     if not isinstance(value, dict):
         raise InvalidInput('input.output must be an object such as {"delivery": "auto"}')
     _check_keys(value, _OUTPUT_KEYS, "input.output")
-    if not isinstance(value.get("previews"), bool | None):
-        raise InvalidInput("input.output.previews must be true or false")
     delivery = _one_of(Delivery, value.get("delivery"), "delivery") or Delivery.AUTO
     image_format = _one_of(ImageFormat, value.get("format"), "format")
     quality = value.get("quality")
@@ -230,6 +229,11 @@ def _parse_image_entry(entry: Any, where: str) -> tuple[str, str]:
         raise InvalidImage(f"{where} has no name")
     if _NOT_IN_NAMES.search(name) or name in RESERVED_NAMES:
         raise InvalidImage(f"{where}: the name {name!r} must be a plain file name, without a path")
+    if name.endswith(FOLDER_NOTE):
+        raise InvalidImage(
+            f"{where}: the name {name!r} must not end with {FOLDER_NOTE!r}, which a workflow may "
+            "write after a name"
+        )
     if len(name.encode()) > LONGEST_NAME_BYTES:
         raise InvalidImage(f"{where}: the name is longer than {LONGEST_NAME_BYTES} bytes")
     if not isinstance(text, str) or not text:

@@ -6,6 +6,7 @@ second text encoding is made for it; at denoise 1 it looks at nothing but the sh
 image, so no photo is encoded for that. tests/integration/test_edit.py holds the pixels equal.
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,6 +20,8 @@ from handler.models_lock import ModelFile
 _MOST_IMAGES = 3
 # Whole in every JSON reader, also those that know only floats.
 _LARGEST_RANDOM_SEED = 2**53
+# JSON can hold it, as an escape; nothing can write it as UTF-8.
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 # Exact ratios near a megapixel, in multiples of 16 as the model's patches want.
 _SIZES: dict[Ratio, tuple[int, int]] = {
@@ -163,6 +166,8 @@ def _text(job_input: Mapping[str, Any], key: str, *, required: bool) -> str:
         return ""
     if not isinstance(value, str) or (required and not value.strip()):
         raise InvalidInput(f"input.{key} must be a text")
+    if _LONE_SURROGATE.search(value):
+        raise InvalidInput(f"input.{key} holds half a character: a surrogate without its other")
     if len(value) > LONGEST_PROMPT:
         raise InvalidInput(f"input.{key} is longer than {LONGEST_PROMPT} characters")
     return value

@@ -5,6 +5,7 @@ The forms are those of ComfyUI's execution.validate_prompt: `{"error": {type, me
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -16,6 +17,8 @@ _SHOWN_OPTIONS = 10
 # A hostile workflow has thousands; each costs a search for the nearest names.
 _KEPT_NODES = 20
 _EXTENSION = ".safetensors"
+# Where a node lists folders, those of other callers' jobs are among them.
+_JOB_FOLDER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.gone)?(/.*)?", re.DOTALL)
 # The second is how later versions of ComfyUI call it.
 _UNKNOWN_CLASS = frozenset({"invalid_prompt", "missing_node_type"})
 
@@ -111,14 +114,15 @@ def _declared_input(info: Mapping[str, Any] | None, name: str) -> Any:
 
 
 def _options(config: Any) -> list[str]:
-    """Options of a list input: `[[a, b], {...}]`, or `["COMBO", {"options": [a, b]}]`."""
+    """Options of a list input, `[[a, b], {...}]` or `["COMBO", {"options": [a, b]}]`, but for jobs'
+    folders."""
     if not isinstance(config, Sequence) or isinstance(config, str) or not config:
         return []
     options = config[0]
     if options == "COMBO" and len(config) > 1:
         options = config[1].get("options", [])
     return (
-        [str(option) for option in options]
+        [option for option in map(str, options) if not _JOB_FOLDER.fullmatch(option)]
         if isinstance(options, Sequence | tuple) and not (isinstance(options, str))
         else []
     )

@@ -99,15 +99,12 @@ def test_every_picture_of_every_save_node_is_returned(
     assert sorted(by_node) == ["4", "5", "7", "7", "7"]
 
 
+@pytest.mark.parametrize("prefix", ["linked", "../../linked", "../loras/linked", "...//linked"])
 def test_a_filename_prefix_that_is_linked_stays_in_the_jobs_folder(
-    api: RunPodApi, worker: WorkerProcess
+    api: RunPodApi, worker: WorkerProcess, prefix: str
 ) -> None:
-    workflow = invert_workflow() | {"8": node("PrimitiveString", value="../../linked")}
+    workflow = invert_workflow() | {"8": node("PrimitiveString", value=prefix)}
     workflow["4"]["inputs"]["filename_prefix"] = ["8", 0]
-    body = api.result(api.submit(job_input(workflow, photo(4))), RESULT_S)
-    # ComfyUI itself refuses to leave its output folder.
-    assert body["output"]["code"] == "node_failed"
-    workflow["8"]["inputs"]["value"] = "linked"
     body = api.result(api.submit(job_input(workflow, photo(4))), RESULT_S)
     assert body["output"]["images"][0]["filename"].startswith("linked_")
     assert worker.job_files() == []
@@ -123,6 +120,23 @@ def test_two_jobs_at_once_with_one_picture_name_get_their_own_pictures(
         output = api.result(job_id, RESULT_S)["output"]
         assert shows_inverse(output["image_base64"], picture)
     assert worker.job_files() == []
+
+
+def test_the_picture_of_another_job_can_not_be_opened(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    slow = {"class_type": "SlowImage", "seconds": 1.0, "obeys": True}
+    other = api.submit(job_input(invert_workflow(**slow), photo(12)))
+    api.wait_for(lambda: api.progress(other), "progress of the other job", RESULT_S)
+    [theirs] = {path.parent.name for path in worker.job_files() if path.name == "0.png"}
+    workflow = {
+        "1": node("LoadImageDataSetFromFolder", folder=theirs),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="mine"),
+    }
+    output = api.result(api.submit(job_input(workflow)), RESULT_S)["output"]
+    assert output["code"] == "invalid_workflow"
+    assert "LoadImageDataSetFromFolder opens a folder" in output["message"]
+    assert shows_inverse(api.result(other, RESULT_S)["output"]["image_base64"], photo(12))
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,49 @@ def test_previews_alone_are_an_output_when_asked_for(api: RunPodApi, worker: Wor
     assert worker.job_files() == []
 
 
+def without_a_picture(**savers: dict[str, Any]) -> dict[str, Any]:
+    """Nothing in it differs from job to job."""
+    batch = node("EmptyImage", width=64, height=48, batch_size=2, color=255)
+    return {"5": batch, "9": node("SolidMask", value=1.0, width=64, height=48), **savers}
+
+
+def test_previews_of_the_same_workflow_come_back_each_time(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    workflow = without_a_picture(
+        **{
+            "6": node("PreviewImage", images=["5", 0]),
+            "7": node("MaskPreview", mask=["9", 0]),
+            "8": node("CombineVideo", images=["5", 0], save_output=False, quality=23),
+        }
+    )
+    first, second = (run(api, workflow, output={"previews": True}) for _ in range(2))
+    assert sorted(entry["node_id"] for entry in second["images"]) == ["6", "6", "7"]
+    assert [entry["node_id"] for entry in second["files"]] == ["8"]
+    assert len(first["images"]) == 3
+    assert worker.job_files() == []
+
+
+def test_previews_of_the_same_workflow_come_back_to_two_jobs_at_once(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    workflow = without_a_picture(**{"6": node("PreviewImage", images=["5", 0])})
+    body = job_input(workflow, output={"previews": True})
+    jobs = [api.submit(body) for _ in range(6)]
+    outputs = [api.result(job, RESULT_S)["output"] for job in jobs]
+    assert [len(output.get("images", [])) for output in outputs] == [2] * 6, outputs
+    assert worker.job_files() == []
+
+
+def test_a_file_under_no_prefix_comes_back_each_time(api: RunPodApi, worker: WorkerProcess) -> None:
+    saver = node("CombineVideo", images=["5", 0], save_output=True, quality=23)
+    outputs = [run(api, without_a_picture(**{"8": saver})) for _ in range(2)]
+    assert [described(entry) for output in outputs for entry in output["files"]] == [
+        ("video", "video/mp4", "result.mp4")
+    ] * 2
+    assert worker.job_files() == []
+
+
 def test_all_kinds_of_one_workflow_come_back_together(
     api: RunPodApi, worker: WorkerProcess
 ) -> None:

@@ -10,11 +10,12 @@ from PIL import Image
 
 from handler.addresses import BucketKey, HttpsUrl, RemoteImage
 from handler.errors import InvalidImage, InvalidInput, InvalidWorkflow, JobError, MissingImage
-from handler.images import ImageLimits
+from handler.images import ImageLimits, InputImage
 from handler.input_types import Delivery, ImageFormat
 from handler.job import Job, parse_job, request_id_of
-from handler.prompt_edit import PROMPT_KEYS, ModelNames, PromptEdit
+from handler.prompt_edit import PROMPT_KEYS, ModelNames, PromptEdit, compile_edit
 from handler.reencode import Encoding
+from handler.workflow import Workflow
 
 MODELS = ModelNames("unet", "clip", "vae", "lora")
 LIMITS = ImageLimits(count=3, data_bytes=10_000, pixels=10_000)
@@ -189,6 +190,22 @@ def test_a_name_that_is_no_plain_file_name_is_refused(name: str) -> None:
     message = fault_of(InvalidImage, images=sends(name)).message
     assert "must be a plain file name, without a path" in message
     assert message.isprintable()
+
+
+@pytest.mark.parametrize("name", ["photo.png [input]", " [input]", "a  [input]"])
+def test_a_name_with_the_note_of_the_input_folder_is_refused(name: str) -> None:
+    """Prompt mode would look for it without the note."""
+    message = fault_of(InvalidImage, images=sends(name)).message
+    assert "must not end with ' [input]'" in message
+
+
+@pytest.mark.parametrize("name", ["a [input].png", "a[input]", "[input]", "a [output]"])
+def test_a_name_that_ends_otherwise_is_no_note(name: str) -> None:
+    job = parse(images=sends(name), workflow=None, prompt="x")
+    assert isinstance(job.workflow, PromptEdit)
+    pictures = [image for image in job.images if isinstance(image, InputImage)]
+    nodes = Workflow(compile_edit(job.workflow, pictures)).for_job("job", {name: "0.png"})
+    assert nodes["78"]["inputs"]["image"] == "job/0.png"
 
 
 @pytest.mark.parametrize("name", ["photo", "Kätzchen 2 (1).png", "...", ".hidden", "写真.webp"])

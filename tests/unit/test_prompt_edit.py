@@ -103,6 +103,12 @@ def test_the_seed_is_random_when_none_is_given() -> None:
     assert len({sampler(compiled())["seed"] for _ in range(5)}) > 1
 
 
+@pytest.mark.parametrize("key", ["prompt", "negative_prompt"])
+def test_a_text_that_has_no_utf8_is_refused(key: str) -> None:
+    with pytest.raises(InvalidInput, match=f"input.{key} holds half a character"):
+        parse_prompt_edit({"prompt": "x", "cfg": 2, key: "a\ud800"}, NAMES)
+
+
 @pytest.mark.parametrize("count", [0, 4])
 def test_too_few_or_too_many_pictures_are_refused(count: int) -> None:
     with pytest.raises(InvalidInput, match="1 to 3 pictures"):

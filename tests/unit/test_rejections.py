@@ -113,6 +113,21 @@ def test_an_empty_list_is_told_as_empty(config: Any) -> None:
     assert message_of(answer).endswith("is not in the list; the list is empty")
 
 
+JOB = "6f1c9a52-0b7e-4a3d-9c11-2f60d1a7e9b4"
+
+
+@pytest.mark.parametrize("other", [JOB, f"{JOB}.gone", f"{JOB}/0.png"])
+@pytest.mark.parametrize("received", ["3d", JOB.replace("6", "7")])
+def test_folders_of_other_jobs_are_not_told(other: str, received: str) -> None:
+    options = [other, "a", "my-" + JOB]
+    for config in ([options, {}], ["COMBO", {"options": options}]):
+        answer = refusal(n3=[not_in_list("folder", received, config)])
+        rejected = rejection(answer, NODES, {})
+        assert rejected.details["node_errors"]["3"][0]["options"] == ["a", "my-" + JOB]
+        assert other not in rejected.details["node_errors"]["3"][0]["nearest"]
+        assert f"'{other}'" not in rejected.message
+
+
 def test_numbers_in_a_list_are_compared_as_text() -> None:
     answer = refusal(n3=[not_in_list("size", 513, [[256, 512, 1024], {}])])
     assert message_of(answer).endswith("size '513' is not in the list; nearest: '512'")

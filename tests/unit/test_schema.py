@@ -123,7 +123,11 @@ def test_parser_and_schema_agree_on_output(options: dict[str, Any]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.text(max_size=4) | TEXTS | NUMBERS | OTHERS | st.sampled_from(["é" * 127, "\u3000", "\x7f"])
+    st.text(max_size=4)
+    | TEXTS
+    | NUMBERS
+    | OTHERS
+    | st.sampled_from(["é" * 127, "\u3000", "\x7f", "a [input]", "a[input]"])
 )
 def test_parser_and_schema_agree_on_the_name_of_a_picture(name: Any) -> None:
     job_input = {"workflow": WORKFLOW, "images": [{**PICTURE, "name": name}]}

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.errors import InvalidWorkflow
-from handler.workflow import EditorGraph, LoadedPicture, Workflow, parse_workflow
+from handler.workflow import EditorGraph, Workflow, parse_workflow
+from handler.workflow_files import LoadedPicture
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "qwen_image_edit_2509.json"
 JOB = "job-folder"
@@ -136,13 +137,27 @@ def test_an_object_that_is_nested_too_deeply_is_refused(levels: int) -> None:
 
 def test_the_deepest_workflow_that_is_accepted_can_be_run() -> None:
     deep = {"class_type": "A", "inputs": {"x": nested(96)}}
-    assert parse_workflow({"1": deep}).for_job(JOB, {}) == {"1": deep}
+    assert parse_workflow({"1": deep}).for_job(JOB, {})["1"]["inputs"]["x"] == nested(96)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_json_lacks_are_refused(number: float) -> None:
     node = {"class_type": "A", "inputs": {"x": number}}
     for value in ({"1": node}, json.dumps({"1": node})):
+        assert "a value that JSON has not" in fault_of(value).message
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {"\ud800": simple()["1"]},
+        {"1": {"class_type": "A\ud800"}},
+        {"1": {"class_type": "A", "inputs": {"text": ["\udfff"]}}},
+        {"nodes": [{"type": "\ud800"}]},
+    ],
+)
+def test_a_text_that_has_no_utf8_is_refused(nodes: Any) -> None:
+    for value in (nodes, json.dumps(nodes)):
         assert "a value that JSON has not" in fault_of(value).message
 
 
@@ -296,7 +311,21 @@ def test_a_wrapped_list_stays_wrapped() -> None:
 @pytest.mark.parametrize("class_type", ["LoadLatent", "LoadAudio", "LoadVideo", "Load3D"])
 def test_a_node_that_opens_another_kind_of_file_is_refused(class_type: str) -> None:
     nodes = {"1": {"class_type": class_type, "inputs": {"file": "/etc/passwd"}}}
-    assert "a file that a job can't bring" in fault_of(nodes).message
+    fault = fault_of(nodes)
+    assert "a file that a job can't bring" in fault.message
+    assert fault.details == {"node_id": "1", "class_type": class_type}
+
+
+@pytest.mark.parametrize("class_type", ["LoadImageDataSetFromFolder", "LoadTrainingDataset"])
+def test_a_node_that_opens_a_folder_of_all_jobs_is_refused(class_type: str) -> None:
+    fault = fault_of({"1": {"class_type": class_type, "inputs": {"folder": "another-job"}}})
+    assert "a folder that a job can't bring" in fault.message
+
+
+@pytest.mark.parametrize("class_type", ["SaveLoRA", "SaveTrainingDataset"])
+def test_a_node_whose_files_would_not_come_back_is_refused(class_type: str) -> None:
+    fault = fault_of({"1": {"class_type": class_type, "inputs": {"folder_name": "/etc"}}})
+    assert "files that don't come back" in fault.message
 
 
 def test_every_loaded_picture_is_taken_from_the_folder_of_the_job() -> None:
@@ -336,27 +365,50 @@ def test_results_are_saved_inside_the_folder_of_the_job(prefix: Any, inside: str
     assert prefix_for_job(prefix) == f"{JOB}/{inside}"
 
 
+@pytest.mark.parametrize("prefix", [None, {"a": "/../../../x"}, {"__value__": ["/../x"]}])
+def test_a_prefix_of_which_comfyui_makes_a_text_stays_inside_too(prefix: Any) -> None:
+    first, _, rest = prefix_for_job(prefix).partition("/")
+    assert first == JOB
+    assert ".." not in rest.split("/")
+
+
 def test_a_linked_prefix_is_joined_to_the_folder_of_the_job() -> None:
     text = {"class_type": "PrimitiveString", "inputs": {"value": "x"}}
     nodes = Workflow({"1": text, "2": save(["1", 0])}).for_job(JOB, {})
     joined, slot = nodes["2"]["inputs"]["filename_prefix"]
     assert slot == 0
+    inside = nodes[joined]["inputs"]["string_b"][0]
     assert nodes[joined] == {
         "class_type": "StringConcatenate",
-        "inputs": {"string_a": f"{JOB}/", "string_b": ["1", 0], "delimiter": ""},
+        "inputs": {"string_a": f"{JOB}/", "string_b": [inside, 0], "delimiter": ""},
     }
-    assert set(nodes) == {"1", "2", joined}
+    assert nodes[inside] == {
+        "class_type": "StringReplace",
+        "inputs": {"string": ["1", 0], "find": "..", "replace": ""},
+    }
+    assert set(nodes) == {"1", "2", inside, joined}
 
 
 def test_two_linked_prefixes_are_joined_apart() -> None:
     text = {"class_type": "PrimitiveString", "inputs": {"value": "x"}}
     nodes = Workflow({"1": text, "2": save(["1", 0]), "3": save(["1", 0])}).for_job(JOB, {})
-    assert len(nodes) == 5
+    assert len(nodes) == 7
 
 
 def test_what_is_not_of_the_job_stays_as_it_was_sent() -> None:
     node = {"class_type": "K", "inputs": {"seed": 1, "m": ["1", 0]}, "_meta": {"title": "t"}}
-    assert Workflow({"1": load(), "3": node}).for_job(JOB, {"a.png": "0.png"})["3"] == node
+    workflow = Workflow({"1": load(), "3": node, "4": save(images=["3", 0])})
+    assert workflow.for_job(JOB, {"a.png": "0.png"})["3"] == node
+
+
+def test_a_node_at_an_end_without_a_prefix_differs_from_job_to_job() -> None:
+    preview = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    empty = {"class_type": "EmptyImage", "inputs": {"width": 8}}
+    workflow = Workflow({"1": empty, "2": preview})
+    one, other = workflow.for_job("one", {}), workflow.for_job("other", {})
+    assert one["1"] == other["1"] == empty
+    assert one["2"] != other["2"]
+    assert one["2"]["inputs"].items() > preview["inputs"].items()
 
 
 def test_a_prompt_for_a_job_leaves_the_workflow_alone() -> None:
