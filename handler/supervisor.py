@@ -98,6 +98,13 @@ class Supervisor:
         if generation != self.generation:
             raise _exited(self._last_exit)
 
+    async def raise_if_exiting(self, generation: int) -> None:
+        """As `check_alive`, of a connection that broke: it does so a moment before the child can
+        be seen to have ended."""
+        for _ in range(10):
+            self.check_alive(generation)
+            await asyncio.sleep(0.05)
+
     @property
     def _died_at_boot(self) -> bool:
         """Whether the last child never became ready, and a job has been told so."""
