@@ -103,7 +103,10 @@ def _run(settings: Settings, *, is_local: bool) -> None:
             supervisor.is_leaving = True
             await endpoint.interrupt()
 
-        serve(endpoint, concurrency=settings.worker_concurrency, stop_jobs=stop_jobs)
+        serve(
+            endpoint, concurrency=settings.worker_concurrency, stop_jobs=stop_jobs,
+            leave_at_once=supervisor.leave_at_once,
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -15,6 +15,9 @@ from handler.errors import ComfyUnavailable
 
 _LOG_TAIL_LINES = 30
 _STOP_GRACE_S = 3.0
+# From SIGKILL to the end: a child with tens of gigabytes takes seconds, one that hangs in the GPU's
+# driver for ever.
+_KILL_S = 10.0
 _LONGEST_LINE = 4000
 
 
@@ -128,13 +131,20 @@ class ComfyProcess:
         self._ended = ComfyExit(0, ())
         self._tail: deque[str] = deque(maxlen=_LOG_TAIL_LINES)
         self._reader: threading.Thread | None = None
+        self._is_stuck = False
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a child has outlived SIGKILL, by the last `start` or `stop`."""
+        return self._is_stuck
 
     @property
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
     def start(self) -> None:
-        """Raises ComfyUnavailable when the command can't run or its port is taken."""
+        """Raises ComfyUnavailable when the command can't run, its port is taken, or the child
+        before does not end."""
         assert threading.current_thread() is threading.main_thread()
         self.stop()
         self._check_port_is_free()
@@ -168,23 +178,39 @@ class ComfyProcess:
     def stop(self, grace_s: float = _STOP_GRACE_S) -> None:
         """End the child and all it started, within seconds. Harmless when there is none.
 
-        `grace_s` is between SIGTERM and SIGKILL; with 0 there is no SIGTERM.
+        `grace_s` is between SIGTERM and SIGKILL; with 0 there is no SIGTERM. Raises
+        ComfyUnavailable, which asks for another worker, when the child does not end; it is waited
+        for once.
         """
         child = self._child
         if child is None:
             return
         was_running = child.poll() is None
-        with contextlib.suppress(ProcessLookupError):
-            if was_running and grace_s > 0:
+        if was_running and grace_s > 0 and not self._is_stuck:
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(child.pid, signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(timeout=grace_s)
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+                child.wait(timeout=grace_s)
+        self.kill()
+        try:
+            child.wait(timeout=0 if self._is_stuck else _KILL_S)
+        except subprocess.TimeoutExpired:
+            self._is_stuck = True
+            error = ComfyUnavailable(
+                "a ComfyUI process does not end, not even by SIGKILL; the GPU's driver may hang"
+            )
+            error.refresh_worker = True
+            raise error from None
+        self._is_stuck = False
         if self._reader is not None:
             self._reader.join(timeout=1)
         self._ended = ComfyExit(child.returncode, tuple(self._tail), was_running)
         self._child = None
+
+    def kill(self) -> None:
+        """SIGKILL to the child and all it started. Waits for nothing; `stop` has still to come."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
 
     def _check_port_is_free(self) -> None:
         """Else the answers of somebody else's server would be taken for our child's."""

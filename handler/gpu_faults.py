@@ -1,11 +1,21 @@
 """What a node's exception says about the memory, the process and the GPU. Pure.
 
-The phrases are CUDA's own (cudaGetErrorString, of CUDA 13.0); HIP has the same.
+The phrases are CUDA's own (cudaGetErrorString, of CUDA 13.0); HIP has the same. Types are named as
+ComfyUI does it (execution.py, full_type_name): `torch.OutOfMemoryError`, `RuntimeError`.
 """
 
 import re
 from enum import Enum
 
+# A message may repeat a caller's text, which must not cost the worker: only torch's own types are
+# believed as they are, and a RuntimeError that begins as those of torch and Triton do.
+_TORCH_TYPES = re.compile(r"torch\.(?:AcceleratorError|cuda\.\w+)")
+_OPENINGS = re.compile(
+    r"(?:CUDA|HIP)(?: driver)? error: |(?:CUDA|HIP) out of memory"
+    r"|(?:cuBLAS|cuDNN|MIOpen|cusolver|cuFFT|cusparse) error: |(?:CUBLAS|CUDNN|CUSOLVER|CUFFT)_"
+    r"|Triton Error \[(?:CUDA|HIP)\]: |Unexpected error from cudaGetDeviceCount\(\)",
+    re.IGNORECASE,
+)
 # Not every allocation goes through torch's allocator, whose exception has a type of its own.
 _OUT_OF_MEMORY = re.compile(
     r"(?:CUDA|HIP)(?: driver)? error: out of memory|(?:CUDA|HIP) out of memory"
@@ -14,7 +24,7 @@ _OUT_OF_MEMORY = re.compile(
 _DEVICE = re.compile(
     r"uncorrectable ECC error|uncorrectable NVLink error"
     r"|access of peer GPU memory over nvlink or a hardware error"
-    r"|no CUDA-capable device is detected|device\(s\) is/are busy or unavailable|GPU is lost"
+    r"|no CUDA-capable device is detected|device\(s\) is/are busy or unavailable"
 )
 # After each of these "the process must be terminated and relaunched" (CUDA Runtime API, 6.36
 # Data types, cudaError_t); and what the libraries report when one of them has come before.
@@ -44,12 +54,20 @@ class Damage(Enum):
 
 def is_out_of_memory(exception_type: str, message: str) -> bool:
     """Of the GPU or of the host: torch's, Python's and NumPy's types all end alike."""
-    return exception_type.endswith("MemoryError") or bool(_OUT_OF_MEMORY.search(message))
+    return exception_type.endswith("MemoryError") or bool(
+        _is_of_the_gpu(exception_type, message) and _OUT_OF_MEMORY.search(message)
+    )
 
 
 def damage(exception_type: str, message: str) -> Damage | None:
-    if is_out_of_memory(exception_type, message):
+    if is_out_of_memory(exception_type, message) or not _is_of_the_gpu(exception_type, message):
         return None
     if _DEVICE.search(message):
         return Damage.DEVICE
     return Damage.PROCESS if _PROCESS.search(message) else None
+
+
+def _is_of_the_gpu(exception_type: str, message: str) -> bool:
+    if _TORCH_TYPES.fullmatch(exception_type):
+        return True
+    return exception_type == "RuntimeError" and bool(_OPENINGS.match(message))

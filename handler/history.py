@@ -1,5 +1,6 @@
 """One entry of ComfyUI's /history to what its nodes left, or to the error it stands for. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,14 @@ from handler.node_outputs import NodeText, SavedFile, files_of, named_files_of, 
 
 # ComfyUI appends it to what an exception says (execution.py, OOM tips).
 _EDITOR_ADVICE = "This error means you ran out of memory on your GPU."
-# ENOSPC and EDQUOT, as Python and Rust say them.
-_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+# ENOSPC and EDQUOT, by type, as Python (and PyAV, whose type has the same name) and Rust begin to
+# tell them: what follows may be a caller's text.
+_DISK_FULL = {
+    "OSError": re.compile(r"\[Errno (?:28|122)\] "),
+    "SafetensorError": re.compile(
+        r"Error while serializing: I/O error: [\w ]+ \(os error (?:28|122)\)"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,8 @@ def _failure(messages: Mapping[str, Any]) -> WorkerError:
 def _kind(exception_type: str, reason: str) -> type[WorkerError]:
     if is_out_of_memory(exception_type, reason):
         return OutOfMemory
-    if any(phrase in reason for phrase in _DISK_FULL):
+    disk_full = _DISK_FULL.get(exception_type.rpartition(".")[2])
+    if disk_full and disk_full.match(reason):
         return DiskFull
     return NodeFailed
 

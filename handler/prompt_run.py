@@ -16,7 +16,8 @@ from handler.logs import get_logger
 from handler.node_outputs import SavedFile, files_of
 from handler.progress import Update
 from handler.prompt_events import PromptEvents
-from handler.prompt_stop import finish, stop_prompt
+from handler.prompt_queue import queue_prompt
+from handler.prompt_stop import drop, stop_prompt, to_the_end
 from handler.supervisor import Supervisor
 
 _QUEUE_POLL_S = 1.0
@@ -58,6 +59,8 @@ class PromptRun:
         self._on_progress = on_progress
         self._generation = 0
         self._has_begun = False
+        self._is_to_free = False
+        self._is_queued_once = True
         self._comfy_org_api_key = comfy_org_api_key
         self._reasons: set[str] = set()
         self._entries: list[dict[str, Any]] = []
@@ -90,10 +93,7 @@ class PromptRun:
         error = node_error(entry)
         if not (error and is_out_of_memory(*error) and self._is_new("out of memory")):
             return False
-        # ComfyUI unloads its models by itself then, but keeps the results of nodes, and torch
-        # keeps the memory.
-        with contextlib.suppress(BackendError):
-            await self._comfy.free(self._freeing_id)
+        self._is_to_free = True
         return True
 
     def _is_new(self, reason: str) -> bool:
@@ -113,8 +113,12 @@ class PromptRun:
         await self._supervisor.ensure_ready()
         self._generation = self._supervisor.generation
         try:
+            await self._free()
             async with self._comfy.events(self._prompt_id) as messages:
-                await self._queue()
+                self._is_queued_once = await queue_prompt(
+                    self._comfy, self._supervisor, self._prompt, self._prompt_id,
+                    self._generation, self._comfy_org_api_key,
+                )  # fmt: skip
                 log.info("prompt queued")
                 entry = in_order_of(self._prompt, await self._wait(messages))
             self._entries.append(entry)
@@ -122,26 +126,19 @@ class PromptRun:
         except ComfyExited:
             raise
         except BaseException as exc:
-            await finish(self._give_up(exc))
+            await to_the_end(self._give_up(exc))
             raise
         finally:
             self._supervisor.running.discard(self._prompt_id)
         return entry
 
-    async def _queue(self) -> None:
-        """As `_wait`, this is patient with a ComfyUI that lives and is silent."""
-        while True:
-            try:
-                await self._comfy.queue_prompt(
-                    self._prompt, self._prompt_id, self._comfy_org_api_key
-                )
-            except ComfyUnavailable:
-                await self._raise_if_exited()
-                with contextlib.suppress(ComfyUnavailable):
-                    if self._prompt_id in set().union(*await self._comfy.queue()):
-                        return
-            else:
-                return
+    async def _free(self) -> None:
+        """ComfyUI unloads its models by itself when memory runs out, but keeps the results of
+        nodes, and torch keeps the memory."""
+        if self._is_to_free:
+            self._is_to_free = False
+            with contextlib.suppress(BackendError):
+                await self._comfy.free(self._freeing_id)
 
     async def _wait(self, messages: asyncio.Queue[dict[str, Any]]) -> dict[str, Any]:
         events = PromptEvents(
@@ -174,6 +171,8 @@ class PromptRun:
         # The result is in hand: a child that dies now can't take it back.
         with contextlib.suppress(BackendError, TimeoutError):
             async with asyncio.timeout(_FORGET_S):
+                if not self._is_queued_once:
+                    await drop(self._comfy, self._prompt_id)
                 await self._comfy.forget(self._prompt_id, self._freeing_id)
 
     def _begin(self) -> None:
@@ -187,18 +186,12 @@ class PromptRun:
         elif self._prompt_id not in pending and not await self._comfy.history(self._prompt_id):
             raise PromptLost("ComfyUI no longer knows the prompt, and has no result of it")
 
-    async def _raise_if_exited(self) -> None:
-        """A connection breaks a moment before the child can be seen to have ended."""
-        for _ in range(10):
-            self._supervisor.check_alive(self._generation)
-            await asyncio.sleep(0.05)
-
     async def _give_up(self, reason: BaseException) -> None:
         if isinstance(reason, ComfyUnavailable):
-            await self._raise_if_exited()
+            await self._supervisor.raise_if_exiting(self._generation)
         entry = await stop_prompt(
             self._comfy, self._supervisor, self._prompt_id, self._generation,
-            self._interrupt_grace_s,
+            self._interrupt_grace_s, helper_id=self._freeing_id,
         )  # fmt: skip
         if entry:
             self._entries.append(entry)

@@ -138,8 +138,11 @@ class LoopControl:
     one of them meanwhile is taken and never run.
     """
 
-    def __init__(self, stop_jobs: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, stop_jobs: Callable[[], Awaitable[None]], leave_at_once: Callable[[], None]
+    ) -> None:
         self._stop_jobs = stop_jobs
+        self._leave_at_once = leave_at_once
         self._told = asyncio.Event()
         self._begun: set[str] = set()
         self._early_stops: dict[str, float] = {}
@@ -211,6 +214,7 @@ class LoopControl:
     def _begin(self, number: int, sdk_handler: Any) -> None:
         if self._task is not None:
             log.warning("second signal: leaving at once")
+            self._leave_at_once()
             raise SystemExit(128 + number)
         log.info("shutting down", signal=signal.Signals(number).name)
         sdk_handler(number, None)

@@ -37,18 +37,22 @@ _LONGEST_LINE = 300
 log = get_logger()
 
 
-def serve(handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitable[None]]) -> None:
+def serve(
+    handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitable[None]],
+    leave_at_once: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
     """Run the SDK's loop until the worker is told to end; returns then.
 
     At most `concurrency` jobs are in hand, from their take to their result's arrival. `stop_jobs`
-    is awaited on SIGTERM and SIGINT, and ends the jobs in the handler's hands.
+    is awaited on SIGTERM and SIGINT, and ends the jobs in the handler's hands; `leave_at_once` is
+    called on a second signal, before these are cancelled.
     In a local run the SDK itself leaves with SystemExit, 0 or 1.
     """
     _log_through_ours()
     send_results_again()
     hands = Hands(concurrency)
     hands.wrap_jobs()
-    control = LoopControl(stop_jobs)
+    control = LoopControl(stop_jobs, leave_at_once)
 
     def modify_concurrency(_current: int) -> int:
         # The first moment in the loop: the SDK has set its signal handlers just before.

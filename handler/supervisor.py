@@ -48,7 +48,10 @@ class Supervisor:
 
     def start(self, *, is_deliberate: bool = False) -> None:
         """Start a child and return at once. Raises ComfyUnavailable when the budget is spent, on
-        which a deliberate restart does not draw."""
+        which a deliberate restart does not draw, when the child before does not end, and when the
+        worker is leaving."""
+        if self.is_leaving:
+            raise ComfyUnavailable("the worker is shutting down")
         now = time.monotonic()
         while self._starts and now - self._starts[0] > _BUDGET_WINDOW_S:
             self._starts.popleft()
@@ -76,7 +79,9 @@ class Supervisor:
         mended by yet another one.
         """
         log.warning("comfyui restarts", reason=reason)
-        self._process.stop(grace_s=0)
+        # One that does not end is for the next job to report, by `start` again.
+        with contextlib.suppress(ComfyUnavailable):
+            self._process.stop(grace_s=0)
         self._last_exit = self._process.exit() or self._last_exit
         with contextlib.suppress(ComfyUnavailable):
             self.start(is_deliberate=is_deliberate)
@@ -84,6 +89,11 @@ class Supervisor:
     def stop(self) -> None:
         self._is_ready = False
         self._process.stop()
+
+    def leave_at_once(self) -> None:
+        """Who waits for the child's answers has them broken off; no other child is started."""
+        self.is_leaving = True
+        self._process.kill()
 
     def check_alive(self, generation: int) -> None:
         """Raises ComfyExited when that child is gone, and has the next one booting."""
@@ -97,6 +107,13 @@ class Supervisor:
             raise _exited(ended)
         if generation != self.generation:
             raise _exited(self._last_exit)
+
+    async def raise_if_exiting(self, generation: int) -> None:
+        """As `check_alive`, of a connection that broke: it does so a moment before the child can
+        be seen to have ended."""
+        for _ in range(10):
+            self.check_alive(generation)
+            await asyncio.sleep(0.05)
 
     @property
     def _died_at_boot(self) -> bool:
@@ -117,6 +134,9 @@ class Supervisor:
         await asyncio.shield(self._booting)
 
     async def _boot(self) -> None:
+        if self._process.is_stuck:
+            # Raises, unless it has ended meanwhile.
+            self.start(is_deliberate=True)
         # A child that died unseen while it was starting is reported, not quietly tried again.
         is_known = self._is_ready or self._died_at_boot
         if is_known and (ended := self._process.exit()):
@@ -131,7 +151,7 @@ class Supervisor:
                     exit_code=ended.exit_code, log_tail=list(ended.log_tail),
                 )  # fmt: skip
             if time.monotonic() - started > self._boot_timeout_s:
-                self._process.stop()
+                await asyncio.to_thread(self._process.stop)
                 self._last_exit = self._process.exit() or self._last_exit
                 self._told_of = self.generation
                 raise ComfyUnavailable(

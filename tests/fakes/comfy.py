@@ -27,6 +27,9 @@ NODES: dict[str, tuple[str, ...]] = {
     "SlowImage": ("image", "seconds", "obeys"),  # `obeys` an interruption, or does not
     "FailingImage": ("image", "kind"),
     "Block": ("seconds",),  # holds the interpreter: no route answers meanwhile
+    "BlockPost": (),  # holds the interpreter for 1.5 s when the prompt is posted
+    "LatePost": (),  # the first time, the prompt is taken 1.5 s after it was posted
+    "HungryOnce": (),  # has no memory the first time
     "Vanish": (),  # the prompt goes, and leaves no history entry
     "Die": (),  # SIGKILL to the process itself
     "DieForgotten": (),  # the same, when the prompt's history entry is deleted
@@ -61,6 +64,10 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
+def has(prompt: dict[str, Any], class_type: str) -> bool:
+    return any(node["class_type"] == class_type for node in prompt.values())
+
+
 class InterruptedNode(Exception):
     pass
 
@@ -83,7 +90,7 @@ class Item:
         return [self.number, self.prompt_id, self.prompt, self.extra, self.outputs]
 
     def has(self, class_type: str) -> bool:
-        return any(node["class_type"] == class_type for node in self.prompt.values())
+        return has(self.prompt, class_type)
 
 
 class FakeComfy:
@@ -91,6 +98,7 @@ class FakeComfy:
         self.pending: list[Item] = []
         self.running: Item | None = None
         self.deaf_to: Item | None = None
+        self.seen: set[tuple[str, str]] = set()
         self.history: dict[str, Any] = {}
         self.sockets: dict[str, web.WebSocketResponse] = {}
         self.messages: list[Any] = []
@@ -126,7 +134,7 @@ class FakeComfy:
             if node["class_type"] == "SlowImage":
                 await self.send(item, "progress", node=node_id, value=1, max=2)
             try:
-                output = await self.execute_node(node["class_type"], node["inputs"])
+                output = await self.execute_node(item, node)
             except InterruptedNode:
                 ending = "execution_interrupted"
                 await self.send_kept(item, ending, **about)
@@ -150,14 +158,26 @@ class FakeComfy:
             "meta": {},
         }
 
-    async def execute_node(self, class_type: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    def is_first(self, class_type: str, prompt_id: str) -> bool:
+        is_first = (class_type, prompt_id) not in self.seen
+        self.seen.add((class_type, prompt_id))
+        return is_first
+
+    def fail(self, item: Item, class_type: str) -> None:
+        if class_type == "FailingImage":
+            raise RuntimeError("broken on purpose")
+        if self.is_first(class_type, item.prompt_id):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    async def execute_node(self, item: Item, node: dict[str, Any]) -> dict[str, Any]:
+        class_type, inputs = node["class_type"], node["inputs"]
         if self.interrupted.is_set():
             raise InterruptedNode
         match class_type:
             case "SlowImage":
                 await self.be_slow(inputs["seconds"], inputs["obeys"])
-            case "FailingImage":
-                raise RuntimeError("broken on purpose")
+            case "FailingImage" | "HungryOnce":
+                self.fail(item, class_type)
             case "Block":
                 time.sleep(inputs["seconds"])
             case "Vanish":
@@ -220,6 +240,10 @@ class FakeComfy:
         error, node_errors, outputs = self.validate(prompt)
         if error:
             return web.json_response({"error": error, "node_errors": node_errors}, status=400)
+        if has(prompt, "BlockPost"):
+            time.sleep(1.5)
+        if has(prompt, "LatePost") and self.is_first("LatePost", body["prompt_id"]):
+            await asyncio.sleep(1.5)
         number, extra = next(self.numbers), {"client_id": body.get("client_id", "")}
         self.pending.append(Item(number, body["prompt_id"], prompt, extra, outputs))
         self.arrived.set()

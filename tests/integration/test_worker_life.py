@@ -68,6 +68,24 @@ def test_sigterm_answers_the_jobs_in_hand_before_the_end(tmp_path: Path, obeys: 
             assert worker.job_files() == []
 
 
+def test_a_second_sigterm_ends_the_worker_without_waiting_for_a_prompt(tmp_path: Path) -> None:
+    with RunPodApi(poll_s=60) as api:
+        env = api.env() | {"WORKER_SHUTDOWN_GRACE_S": "60"}
+        with WorkerProcess(tmp_path, env) as worker:
+            api.submit(job_input(invert_workflow(**SLOW | {"obeys": False}), photo(1)))
+            worker.wait_for_log("prompt queued")
+            family = worker.family()
+            worker.child.send_signal(signal.SIGTERM)
+            worker.wait_for_log("jobs in hand")
+            worker.child.send_signal(signal.SIGTERM)
+            assert worker.child.wait(timeout=15) == 128 + signal.SIGTERM
+            events = [line["event"] for line in worker.logs()]
+            assert events.count("comfyui started") == 1
+            assert "comfyui restarts" not in events
+            wait_until(lambda: is_gone(family), "every process is gone", 5)
+            assert worker.job_files() == []
+
+
 def test_a_job_that_ends_within_the_grace_time_is_answered_in_full(tmp_path: Path) -> None:
     with RunPodApi(poll_s=60) as api:
         env = api.env() | {"WORKER_SHUTDOWN_GRACE_S": "60"}

@@ -177,6 +177,59 @@ def test_a_child_without_grace_is_killed_at_once(make: MakeProcess) -> None:
     assert (result.exit_code, result.was_stopped) == (-signal.SIGKILL, True)
 
 
+class Undying(subprocess.Popen[bytes]):
+    """As a child that hangs in a driver: SIGKILL does not end it, until `may_end`."""
+
+    may_end = False
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.may_end:
+            return super().wait(timeout)
+        assert timeout is not None, "waits for ever"
+        raise subprocess.TimeoutExpired(self.args, timeout)
+
+    def poll(self) -> int | None:
+        return super().poll() if self.may_end else None
+
+
+@pytest.fixture
+def undying(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Undying]]:
+    """Popen, until the end of the test."""
+    monkeypatch.setattr(subprocess, "Popen", Undying)
+    yield Undying
+    Undying.may_end = False
+
+
+def test_a_child_that_outlives_sigkill_asks_for_another_worker_and_has_no_successor(
+    make: MakeProcess, undying: type[Undying]
+) -> None:
+    process = make("never_ready")
+    process.start()
+    pid = process.pid
+    for act in (process.stop, process.stop, process.start):
+        with pytest.raises(ComfyUnavailable, match="not even by SIGKILL") as caught:
+            act()
+        assert caught.value.refresh_worker
+        assert process.is_stuck
+    assert process.pid == pid
+    undying.may_end = True
+    process.start()
+    assert not process.is_stuck
+    assert process.pid != pid
+    process.stop()
+
+
+def test_a_killed_child_has_still_to_be_stopped(make: MakeProcess, lines: list[str]) -> None:
+    process = make("spawns_grandchild")
+    process.start()
+    wait_until(lambda: lines)
+    process.kill()
+    assert ended(process).exit_code == -signal.SIGKILL
+    wait_until(lambda: not is_running(int(lines[0])))
+    process.stop()
+    process.kill()
+
+
 def test_grandchildren_end_with_the_child(make: MakeProcess, lines: list[str]) -> None:
     process = make("spawns_grandchild")
     process.start()

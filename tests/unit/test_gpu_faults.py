@@ -54,8 +54,9 @@ def test_a_fault_that_stays_with_the_process_damages_it(exception_type: str, mes
         "CUDA error: uncorrectable ECC error encountered",
         "CUDA error: uncorrectable NVLink error detected during the execution",
         "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
-        "No CUDA GPUs are available: no CUDA-capable device is detected",
-        "Unable to determine the device handle for GPU 0000:01:00.0: GPU is lost.",
+        "CUDA error: no CUDA-capable device is detected",
+        "Unexpected error from cudaGetDeviceCount(). Error 46: CUDA-capable device(s) is/are busy "
+        "or unavailable",
     ],
 )
 def test_a_fault_of_the_device_damages_that(message: str) -> None:
@@ -80,5 +81,24 @@ def test_a_fault_of_the_device_damages_that(message: str) -> None:
     ],
 )
 def test_a_plain_error_damages_nothing(exception_type: str, message: str) -> None:
+    assert damage(exception_type, message) is None
+    assert not is_out_of_memory(exception_type, message)
+
+
+@pytest.mark.parametrize(
+    ("exception_type", "message"),
+    [
+        ("ValueError", "Dataset directory not found: /input/uncorrectable ECC error"),
+        ("ValueError", "CUDA error: device-side assert triggered"),
+        ("FileNotFoundError", "[Errno 2] No such file or directory: 'CUDA out of memory'"),
+        ("Exception", "prompt too long: CUDA error: out of memory"),
+        ("KeyError", "'CUBLAS_STATUS_ALLOC_FAILED'"),
+        ("RuntimeError", "Unknown name 'CUDA error: uncorrectable ECC error'"),
+        ("RuntimeError", "shape '[CUDA out of memory]' is invalid"),
+        ("ExecutionBlocked", "Execution Blocked: CUDA error: unknown error"),
+        ("torch._dynamo.exc.Unsupported", "call of 'CUDA error: unknown error'"),
+    ],
+)
+def test_a_callers_own_text_damages_nothing(exception_type: str, message: str) -> None:
     assert damage(exception_type, message) is None
     assert not is_out_of_memory(exception_type, message)

@@ -197,14 +197,38 @@ def test_every_kind_of_memory_that_ran_out_is_out_of_memory(exception_type: str)
 
 
 @pytest.mark.parametrize(
-    "message",
-    ["[Errno 28] No space left on device: 'x.png'", "I/O error: No space left on device (os error "
-     "28)", "[Errno 122] Disk quota exceeded"],
-)  # fmt: skip
-def test_a_full_disk_is_told_as_such_and_what_to_do(message: str) -> None:
-    fault = fault_of(failed_entry("OSError", message))
+    ("exception_type", "message"),
+    [
+        ("OSError", "[Errno 28] No space left on device: 'x.png'"),
+        ("OSError", "[Errno 122] Disk quota exceeded"),
+        ("av.error.OSError", "[Errno 28] No space left on device: 'x.mp4'"),
+        (
+            "safetensors._safetensors_rust.SafetensorError",
+            "Error while serializing: I/O error: No space left on device (os error 28)",
+        ),
+    ],
+)
+def test_a_full_disk_is_told_as_such_and_what_to_do(exception_type: str, message: str) -> None:
+    fault = fault_of(failed_entry(exception_type, message))
     assert type(fault) is DiskFull
-    assert fault.message.startswith(f"node 3 (KSampler) raised OSError: {message}; give ")
+    assert fault.message.startswith(f"node 3 (KSampler) raised {exception_type}: {message}; give ")
+
+
+@pytest.mark.parametrize(
+    ("exception_type", "message"),
+    [
+        ("ValueError", "no folder '[Errno 28] No space left on device'"),
+        ("ValueError", "[Errno 28] No space left on device"),
+        ("FileNotFoundError", "[Errno 2] No such file or directory: 'No space left on device'"),
+        ("OSError", "cannot identify image file 'Disk quota exceeded'"),
+        (
+            "safetensors._safetensors_rust.SafetensorError",
+            "No such file or directory: No space left on device (os error 28)",
+        ),
+    ],
+)
+def test_a_callers_own_text_fills_no_disk(exception_type: str, message: str) -> None:
+    assert type(fault_of(failed_entry(exception_type, message))) is NodeFailed
 
 
 def test_a_broken_gpu_asks_for_another_worker() -> None:

@@ -233,9 +233,14 @@ def test_a_program_sees_the_same_under_the_bootstrap_as_by_itself(tmp_path: Path
 def test_the_collector_waits_for_the_server_and_then_leaves_the_start_alone(
     tmp_path: Path,
 ) -> None:
+    """But for the caches of what runs prompts, which are made anew."""
     source = """
 import asyncio, gc, json
 from aiohttp import web
+class PromptExecutor:
+    resets = 0
+    def reset(self): self.resets += 1
+executor = PromptExecutor()
 def state(): return [gc.isenabled(), gc.get_freeze_count() > 1000]
 async def serve():
     runner = web.AppRunner(web.Application())
@@ -244,9 +249,10 @@ async def serve():
     await runner.cleanup()
 before = state()
 asyncio.run(serve())
-print(json.dumps({"before": before, "after": state()}))
+print(json.dumps({"before": before, "after": state(), "resets": executor.resets}))
 """
     assert run_program(tmp_path, source, BOOTSTRAP) == {
         "before": [False, False],
         "after": [True, True],
+        "resets": 1,
     }

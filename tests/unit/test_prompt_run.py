@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import structlog
 
@@ -444,3 +445,93 @@ def test_a_prompt_interrupted_in_anothers_place_runs_again(stage: Stage) -> None
         return status_of(await task)
 
     assert stage.play(scene) == "success"
+
+
+@pytest.fixture
+def posts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of prompts posted, by a client that waits for each answer for half a second."""
+    monkeypatch.setattr("handler.comfy_client._ANSWER_TIMEOUT", aiohttp.ClientTimeout(total=0.5))
+    posted: list[str] = []
+    queue_prompt = ComfyClient.queue_prompt
+
+    async def count(comfy: ComfyClient, prompt: Any, prompt_id: str, *rest: Any) -> None:
+        posted.append(prompt_id)
+        await queue_prompt(comfy, prompt, prompt_id, *rest)
+
+    monkeypatch.setattr(ComfyClient, "queue_prompt", count)
+    return posted
+
+
+def test_a_comfyui_that_is_silent_about_a_prompt_it_took_is_not_given_it_again(
+    stage: Stage, posts: list[str]
+) -> None:
+    async def scene(comfy: ComfyClient) -> str:
+        await stage.supervisor.ensure_ready()
+        return status_of(await stage.execute(graph("BlockPost"), "silent"))
+
+    assert stage.play(scene) == "success"
+    assert posts == ["silent"]
+
+
+def test_a_prompt_that_comfyui_took_twice_is_gone_with_its_result(
+    stage: Stage, posts: list[str]
+) -> None:
+    prompt = graph("LatePost", "SlowImage", seconds=2, obeys=True)
+
+    async def scene(comfy: ComfyClient) -> str:
+        await stage.supervisor.ensure_ready()
+        status = status_of(await stage.execute(prompt, "late"))
+        assert await is_unknown(comfy, "late")
+        return status
+
+    assert stage.play(scene) == "success"
+    assert posts == ["late", "late"]
+
+
+def test_a_prompt_without_memory_runs_again_and_what_freed_it_is_forgotten(stage: Stage) -> None:
+    async def scene(comfy: ComfyClient) -> str:
+        status = status_of(await stage.execute(graph("HungryOnce"), "hungry"))
+        assert await is_unknown(comfy, "hungry-free")
+        return status
+
+    assert stage.play(scene) == "success"
+
+
+def test_what_freed_memory_is_forgotten_when_the_second_try_is_cancelled(
+    stage: Stage, logged: Logged
+) -> None:
+    async def scene(comfy: ComfyClient) -> None:
+        prompt = graph("HungryOnce", "SlowImage", seconds=60, obeys=True)
+        run = stage.start(prompt, "cancelled")
+        await until_seen_to_run(logged)
+        assert await comfy.history("cancelled-free")
+        await cancel(run)
+        assert await is_unknown(comfy, "cancelled")
+        assert await is_unknown(comfy, "cancelled-free")
+
+    asyncio.run(stage.supervisor.ensure_ready())
+    stage.play(scene)
+
+
+def test_what_frees_memory_is_forgotten_when_it_is_cancelled_itself(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = ComfyClient.free
+
+    async def scene(comfy: ComfyClient) -> None:
+        is_freeing = asyncio.Event()
+
+        async def free_for_ever(comfy: ComfyClient, prompt_id: str) -> None:
+            await free(comfy, prompt_id)
+            is_freeing.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(ComfyClient, "free", free_for_ever)
+        run = stage.start(graph("HungryOnce"), "freeing")
+        await is_freeing.wait()
+        await cancel(run)
+        assert await is_unknown(comfy, "freeing")
+        assert await is_unknown(comfy, "freeing-free")
+
+    asyncio.run(stage.supervisor.ensure_ready())
+    stage.play(scene)

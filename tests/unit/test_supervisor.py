@@ -355,6 +355,50 @@ def test_prompts_of_a_child_that_the_worker_stopped_can_tell(
     assert not caught.value.was_stopped
 
 
+class Undying(ComfyProcess):
+    """Its child does not end."""
+
+    is_stuck = False
+
+    def stop(self, grace_s: float = 0) -> None:
+        if self.pid is not None:
+            self.is_stuck = True
+            error = ComfyUnavailable("it does not end")
+            error.refresh_worker = True
+            raise error
+
+
+def test_a_child_that_does_not_end_is_reported_by_each_job_and_has_no_successor(
+    ready: Supervisor, process: list[ComfyProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = process[0].pid
+    with monkeypatch.context() as patch:
+        patch.setattr(process[0], "__class__", Undying)
+        ready.restart("a test")
+        with pytest.raises(ComfyExited):
+            ready.check_alive(1)
+        for _ in range(2):
+            error = unavailable(ready.ensure_ready())
+            assert (error.message, error.refresh_worker) == ("it does not end", True)
+        assert process[0].pid == pid
+
+
+def test_a_worker_that_leaves_at_once_starts_no_other_child(
+    ready: Supervisor, process: list[ComfyProcess]
+) -> None:
+    pid = process[0].pid
+    ready.leave_at_once()
+    deadline = time.monotonic() + 10
+    while process[0].exit() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(ComfyExited):
+        ready.check_alive(1)
+    ready.restart("a test")
+    assert unavailable(ready.ensure_ready()).message == "the worker is shutting down"
+    assert process[0].pid in (None, pid)
+
+
 def test_stop_ends_the_child(ready: Supervisor, process: list[ComfyProcess]) -> None:
     pid = process[0].pid
     ready.stop()
