@@ -62,7 +62,10 @@ class InvalidInput(JobError):
 
 class InvalidWorkflow(JobError):
     code = "invalid_workflow"
-    summary = "`input.workflow` is not a workflow, or not one that can be converted"
+    summary = (
+        "`input.workflow` is not a workflow, can't be converted, or has a node such as `LoadVideo` "
+        "that opens or saves what a job can't have"
+    )
 
 
 class InvalidImage(JobError):

@@ -114,6 +114,24 @@ class ExportMesh:
         return (f"{subfolder}/{filename}",)
 
 
+class ShowPictures(io.ComfyNode):
+    """Shows pictures, by the newer way of writing nodes; of ComfyUI's own none that does so lacks
+    a filename_prefix."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ShowPictures",
+            category="tests",
+            inputs=[io.Image.Input("images")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, images):
+        return io.NodeOutput(ui=ui.PreviewImage(images, cls=cls))
+
+
 class ShowBareText:
     """Shows a text that is in no list, which ComfyUI splits into its characters."""
 
@@ -135,5 +153,6 @@ NODE_CLASS_MAPPINGS = {
     "SaveTone": SaveTone,
     "CubeVoxel": CubeVoxel,
     "ExportMesh": ExportMesh,
+    "ShowPictures": ShowPictures,
     "ShowBareText": ShowBareText,
 }
