@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -24,7 +24,8 @@ class OutputImage:
     node_id: str
     filename: str
     path: str
-    data: bytes
+    # What shows an object, such as asyncio a task's result, would make a text of megabytes of it.
+    data: bytes = field(repr=False)
     content_type: str
     width: int
     height: int

@@ -68,6 +68,12 @@ def test_a_moving_picture_is_one_picture_with_its_frames(
     assert (image.frames, image.content_type, image.width) == (4, content_type, 3)
 
 
+def test_a_picture_that_is_shown_leaves_its_data_out(tmp_path: Path) -> None:
+    image = read(tmp_path, "cat.png", noise("PNG"))
+    assert "cat.png" in repr(image)
+    assert len(repr(image)) < 500
+
+
 def test_a_picture_is_known_by_its_content(tmp_path: Path) -> None:
     assert isinstance(read(tmp_path, "cat.bin", picture()), OutputImage)
 
