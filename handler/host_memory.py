@@ -1,37 +1,82 @@
-"""How much memory this machine lets the worker and ComfyUI use."""
+"""How much memory this machine lets the worker and ComfyUI use, and how much of it is free.
+
+A container sees its own control group at the top of /sys/fs/cgroup, of version 2 or 1. ComfyUI
+asks psutil, which knows of neither (comfy/model_management.py:209).
+"""
 
 from pathlib import Path
+from typing import NamedTuple
+
+_ROOT = Path("/")
 
 
-def host_memory_bytes(root: Path = Path("/")) -> int | None:
-    """The least of the machine's memory and the container's limit; None where neither is known.
+class _Group(NamedTuple):
+    """Where a version keeps its figures, in bytes."""
 
-    ComfyUI asks psutil, which does not know of the limit (comfy/model_management.py:209).
-    """
-    known = [_total(root / "proc/meminfo"), *map(_limit, _limit_files(root))]
-    return min((size for size in known if size is not None), default=None)
-
-
-def _limit_files(root: Path) -> tuple[Path, ...]:
-    """A container sees its own group at the top: cgroup v2, then v1."""
-    group = root / "sys/fs/cgroup"
-    return group / "memory.max", group / "memory" / "memory.limit_in_bytes"
+    limit: str
+    used: str
+    stat: str
+    # Of `stat`: cached files not lately used. They count as used and make way.
+    cached: str
 
 
-def _limit(path: Path) -> int | None:
-    try:
-        text = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
+_V2 = _Group("memory.max", "memory.current", "memory.stat", "inactive_file")
+_V1 = _Group(
+    "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat",
+    "total_inactive_file",
+)  # fmt: skip
+
+
+def host_memory_bytes(root: Path = _ROOT) -> int | None:
+    """The least of the machine's memory and the container's limit; None where neither is known."""
+    limits = (_number(_folder(root) / group.limit) for group in (_V2, _V1))
+    return _least(_meminfo(root, "MemTotal"), *limits)
+
+
+def free_memory_bytes(root: Path = _ROOT) -> int | None:
+    """What can be had without another's loss, cached files counted as free: of the machine, or of
+    the container where that is less. None where neither is known."""
+    return _least(_meminfo(root, "MemAvailable"), *(_free(root, group) for group in (_V2, _V1)))
+
+
+def _free(root: Path, group: _Group) -> int | None:
+    limit, used = (_number(_folder(root) / name) for name in (group.limit, group.used))
+    if limit is None or used is None:
         return None
-    # v2 says "max" for none; v1 a number near 2 to the 63rd, which the machine's own undercuts.
+    return limit - used + (_field(_folder(root) / group.stat, group.cached) or 0)
+
+
+def _folder(root: Path) -> Path:
+    return root / "sys/fs/cgroup"
+
+
+def _least(*sizes: int | None) -> int | None:
+    return min((size for size in sizes if size is not None), default=None)
+
+
+def _meminfo(root: Path, name: str) -> int | None:
+    # Always in kB (proc(5)).
+    kilobytes = _field(root / "proc/meminfo", f"{name}:")
+    return None if kilobytes is None else kilobytes * 1024
+
+
+def _number(path: Path) -> int | None:
+    # v2 says "max" for no limit; v1 a number near 2 to the 63rd, which the machine's own undercuts.
+    text = _text(path).strip()
     return int(text) if text.isdecimal() else None
 
 
-def _total(path: Path) -> int | None:
+def _field(path: Path, name: str) -> int | None:
+    """The number after `name` in a file of lines such as `name number`."""
+    for line in _text(path).splitlines():
+        match line.split():
+            case [found, number, *_] if found == name and number.isdecimal():
+                return int(number)
+    return None
+
+
+def _text(path: Path) -> str:
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
-        return None
-    fields = next((line.split() for line in lines if line.startswith("MemTotal:")), [])
-    # Always in kB (proc(5)).
-    return int(fields[1]) * 1024 if len(fields) > 1 and fields[1].isdecimal() else None
+        return ""

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from handler.host_memory import free_memory_bytes
 from handler.logs import get_logger
 
 _PIECE_BYTES = 8 << 20
 # For ComfyUI itself and what it makes of the weights before they are on the GPU.
 _RESERVED_BYTES = 4 << 30
-_CGROUP = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
 
 log = get_logger()
 
@@ -33,22 +32,9 @@ class AheadFile:
     readers: int
 
 
-def free_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int:
-    """What the page cache can take: of the machine, or of the container where that is less."""
-    fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * 1024
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        # "max" when there is no limit, which is no number. Cached files count as used and make way.
-        limit = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text())
-        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        free = min(free, limit - used + int(stat["inactive_file"]))
-    return free
-
-
 @contextlib.contextmanager
 def reading_ahead(
-    files: Iterable[AheadFile], free: Callable[[], int] = free_bytes
+    files: Iterable[AheadFile], free: Callable[[], int | None] = free_memory_bytes
 ) -> Iterator[threading.Thread]:
     """Read in the background, one file after the other, until the end of the context."""
     stop = threading.Event()
@@ -63,9 +49,11 @@ def reading_ahead(
         stop.set()
 
 
-def _read_all(files: Sequence[AheadFile], free: Callable[[], int], stop: threading.Event) -> None:
+def _read_all(
+    files: Sequence[AheadFile], free: Callable[[], int | None], stop: threading.Event
+) -> None:
     try:
-        room = free() - _RESERVED_BYTES
+        room = (free() or 0) - _RESERVED_BYTES
         for file in files:
             size = file.path.stat().st_size
             if size > room:

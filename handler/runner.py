@@ -22,6 +22,7 @@ from handler.images import InputImage
 from handler.job import Job, check_pictures_sent
 from handler.job_folder import open_job_folder
 from handler.logs import get_logger
+from handler.object_info import ObjectInfo
 from handler.output_file import Outputs
 from handler.progress import Reporter
 from handler.prompt_edit import PromptEdit, compile_edit
@@ -85,10 +86,7 @@ class Runner:
         self._deliverer = deliverer
         self._job_timeout_s = job_timeout_s
         self._interrupt_grace_s = interrupt_grace_s
-        # Of one child: another may have other nodes. It changes with nothing else that a
-        # conversion looks at.
-        self._object_info: dict[str, Any] = {}
-        self._object_info_of = 0
+        self._object_info = ObjectInfo(supervisor)
 
     async def run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
         """The answer to a job, within its time since `timings` began. Raises WorkerError;
@@ -175,10 +173,8 @@ class Runner:
         if isinstance(job.workflow, PromptEdit):
             return Workflow(compile_edit(job.workflow, pictures))
         await self._supervisor.ensure_ready()
-        if self._object_info_of != self._supervisor.generation:
-            self._object_info = await comfy.object_info()
-            self._object_info_of = self._supervisor.generation
-        nodes = await asyncio.to_thread(convert_editor_graph, job.workflow.graph, self._object_info)
+        object_info = await self._object_info.read(comfy)
+        nodes = await asyncio.to_thread(convert_editor_graph, job.workflow.graph, object_info)
         workflow = parse_nodes(nodes)
         check_pictures_sent(workflow, pictures)
         return workflow

@@ -112,6 +112,11 @@ def test_comfyui_killed_while_it_saves_leaves_no_file(
         lambda: any(path.name.startswith("result_") for path in worker.job_files()),
         "the picture is saved", RESULT_S, worker.tail,
     )  # fmt: skip
+    # Else the prompt would be tried again.
+    api.wait_for(
+        lambda: any(update["phase"] == "execute" for update in api.progress(victim)),
+        "the worker knows that the prompt has begun", RESULT_S,
+    )  # fmt: skip
     os.kill(worker.comfy_pid(), signal.SIGKILL)
     check_failed(api, victim, "comfy_exited", retryable=True)
 

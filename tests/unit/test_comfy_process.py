@@ -212,6 +212,8 @@ def test_a_child_that_outlives_sigkill_asks_for_another_worker_and_has_no_succes
         assert caught.value.refresh_worker
         assert process.is_stuck
     assert process.pid == pid
+    # The real child has to be gone: it is waited for no more.
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     undying.may_end = True
     process.start()
     assert not process.is_stuck

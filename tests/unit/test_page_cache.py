@@ -3,7 +3,7 @@ from pathlib import Path
 
 import structlog
 
-from handler.page_cache import AheadFile, free_bytes, reading_ahead
+from handler.page_cache import AheadFile, reading_ahead
 
 PLENTY = 1 << 40
 
@@ -82,15 +82,3 @@ def test_a_file_that_can_not_be_read_is_only_logged(tmp_path: Path) -> None:
     assert [(line["event"], line["log_level"]) for line in logs] == [
         ("read ahead failed", "warning")
     ]
-
-
-def test_free_memory_is_the_machines_or_the_containers(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal:  8000 kB\nMemAvailable:  6000 kB\n")
-    assert free_bytes(meminfo, tmp_path) == 6000 * 1024
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("900\n")
-    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 300\n")
-    assert free_bytes(meminfo, tmp_path) == 6000 * 1024
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert free_bytes(meminfo, tmp_path) == 400
