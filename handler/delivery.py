@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from handler.answer import Place, Stored, encoded_bytes
+from handler.at_once import run_at_once
 from handler.bucket import Bucket
 from handler.errors import InvalidInput, OutputTooLarge
 from handler.input_types import Delivery
@@ -81,22 +82,12 @@ class Deliverer:
             )
             for file in files
         )
-        slots = asyncio.Semaphore(_AT_ONCE)
-        try:
-            async with asyncio.TaskGroup() as group:
-                uploads = [
-                    group.create_task(_put(self._bucket, file, key, slots))
-                    for file, key in zip(files, keys, strict=True)
-                ]
-        except ExceptionGroup as faults:
-            first = faults.exceptions[0]
-            raise first from first.__cause__
-        return [upload.result() for upload in uploads]
+        uploads = [_put(self._bucket, file, key) for file, key in zip(files, keys, strict=True)]
+        return await run_at_once(uploads, _AT_ONCE)
 
 
-async def _put(bucket: Bucket, file: Output, key: str, slots: asyncio.Semaphore) -> Stored:
-    async with slots:
-        url = await bucket.put(file.body, key=key, content_type=file.content_type)
+async def _put(bucket: Bucket, file: Output, key: str) -> Stored:
+    url = await bucket.put(file.body, key=key, content_type=file.content_type)
     return Stored(file, Place.BUCKET, url)
 
 

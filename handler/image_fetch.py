@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from handler.addresses import BucketKey, HttpsUrl, RemoteImage
+from handler.at_once import run_at_once
 from handler.bucket import Bucket
 from handler.errors import ImageUnreachable, InvalidImage
 from handler.https_source import HttpsSource
@@ -29,21 +30,14 @@ class ImageFetcher:
 
         Raises InvalidImage, ImageUnreachable.
         """
-        slots = asyncio.Semaphore(_AT_ONCE)
-        try:
-            async with asyncio.TaskGroup() as group:
-                data = {
-                    image.name: group.create_task(self._read(image, slots))
-                    for image in images
-                    if isinstance(image, RemoteImage)
-                }
-        except ExceptionGroup as faults:
-            raise faults.exceptions[0] from None
+        remote = [image for image in images if isinstance(image, RemoteImage)]
+        read = await run_at_once([self._read(image) for image in remote], _AT_ONCE)
+        data = {image.name: bytes_read for image, bytes_read in zip(remote, read, strict=True)}
         # One after the other: each may take hundreds of megabytes while it is decoded.
         return tuple(
             [
                 await asyncio.to_thread(
-                    check_image, image.name, data[image.name].result(), image.where, self._limits
+                    check_image, image.name, data[image.name], image.where, self._limits
                 )
                 if isinstance(image, RemoteImage)
                 else image
@@ -51,17 +45,16 @@ class ImageFetcher:
             ]
         )
 
-    async def _read(self, image: RemoteImage, slots: asyncio.Semaphore) -> bytes:
-        async with slots:
-            with _told_of(image):
-                try:
-                    async with asyncio.timeout(self._timeout_s):
-                        return await self._read_address(image.address)
-                except TimeoutError as exc:
-                    raise ImageUnreachable(
-                        f"{image.address} took longer than {self._timeout_s:g} s",
-                        timeout_s=self._timeout_s,
-                    ) from exc
+    async def _read(self, image: RemoteImage) -> bytes:
+        with _told_of(image):
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._read_address(image.address)
+            except TimeoutError as exc:
+                raise ImageUnreachable(
+                    f"{image.address} took longer than {self._timeout_s:g} s",
+                    timeout_s=self._timeout_s,
+                ) from exc
 
     async def _read_address(self, address: HttpsUrl | BucketKey) -> bytes:
         if isinstance(address, HttpsUrl):
