@@ -1,41 +1,27 @@
 """How the worker fetches its jobs through the real SDK's loop."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from tests.contract.test_runpod_api import (
+    PROJECT_DIR,
+    START_S,
+    TAKE,
+    Worker,
+    running_worker,
+)
 from tests.fakes.runpod_api import RunPodApi
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 CHILD = Path(__file__).parent / "children" / "serve_worker.py"
-START_S = 30.0
-TAKE = ("job-take", "job-take-batch")
 
 
-@contextmanager
-def serving(api: RunPodApi, folder: Path, concurrency: int) -> Iterator[None]:
-    env = {
-        "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(PROJECT_DIR),
-        "CONCURRENCY": str(concurrency), "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
-        "RUNPOD_SKIP_GPU_CHECK": "true", **api.env(),
-    }  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        worker = subprocess.Popen(
-            [sys.executable, str(CHILD)],
-            env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait(10)
+def serving(api: RunPodApi, folder: Path, concurrency: int) -> AbstractContextManager[Worker]:
+    return running_worker(
+        api, folder, program=CHILD, CONCURRENCY=str(concurrency), PYTHONPATH=str(PROJECT_DIR)
+    )
 
 
 @pytest.fixture
