@@ -1,7 +1,7 @@
 """A stand-in for RunPod's job API for clients, on loopback, with the real one's oddities on demand.
 
 Each oddity is documented by RunPod, seen in its SDKs or told by its users. What a job does is a
-function: `paint`, or `on_worker`, which hands it to a real worker behind `RunPodApi`.
+function: `paint`, or one that hands it to a real worker (`OnWorker`).
 """
 
 import argparse

@@ -60,15 +60,22 @@ def worker_output(picture: Image.Image, request_id: str, seed: int = 7) -> dict[
     }
 
 
-def on_worker(api: RunPodApi, timeout_s: float = 300.0) -> dict[str, Any]:
-    """The arguments that have jobs run by the real workers that take them from `api`."""
+class OnWorker:
+    """Has jobs run by the real workers that take them from `api`."""
 
-    def execute(job: dict[str, Any]) -> Result:
-        job_id = f"{job['id']}.{uuid.uuid4().hex[:4]}"
-        api.submit(job["input"], job_id)
-        return api.result(job_id, timeout_s)
+    def __init__(self, api: RunPodApi, timeout_s: float = 300.0) -> None:
+        self._api, self._timeout_s = api, timeout_s
+        self._runs: dict[str, str] = {}
 
-    return {"execute": execute}
+    def execute(self, job: dict[str, Any]) -> Result:
+        # RunPod runs a job again under its id; the workers' side here takes each id once.
+        run = self._runs[job["id"]] = f"{job['id']}.{uuid.uuid4().hex[:4]}"
+        self._api.submit(job["input"], run)
+        return self._api.result(run, self._timeout_s)
+
+    def stop(self, job_id: str) -> None:
+        if job_id in self._runs:
+            self._api.cancel(self._runs[job_id])
 
 
 def _is_white(value: int) -> int:
