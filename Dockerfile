@@ -175,9 +175,9 @@ WORKDIR /build
 # Only what the fetching needs: any other change of handler/ must not fetch 31 GB again.
 COPY models.lock ./
 COPY scripts/fetch_models.py scripts/
-COPY handler/__init__.py handler/errors.py handler/hub.py handler/model_download.py \
-    handler/model_fetch.py handler/model_places.py handler/model_stamps.py \
-    handler/models_lock.py handler/partial_file.py handler/
+COPY handler/__init__.py handler/errors.py handler/
+COPY handler/hub/ handler/hub/
+COPY handler/models/ handler/models/
 ARG MODELS_PROFILE=""
 RUN --mount=type=secret,id=hf_token \
     if [ -s /run/secrets/hf_token ]; then \

@@ -19,7 +19,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from benchmarks.report import Figure, Result
-from handler.comfy_process import ComfyPaths, comfy_argv
+from handler.comfy import ComfyPaths, comfy_argv
 from handler.settings import PROJECT_DIR, child_environment
 from tests.fakes.runpod_api import RunPodApi
 from tests.integration.worker_process import WorkerProcess, free_port, wait_until

@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from benchmarks.report import Figure, Result
-from handler.editor_graph import convert_editor_graph
-from handler.images import ImageLimits
+from handler.editor import convert_editor_graph
 from handler.job import parse_job
-from handler.models_lock import read_models_lock
-from handler.prompt_edit import ModelNames
+from handler.models import read_models_lock
+from handler.pictures import ImageLimits
+from handler.workflow import ModelNames
 
 _PROJECT_DIR = Path(__file__).resolve().parent.parent
 _GRAPHS = _PROJECT_DIR / "tests" / "data" / "ui_graphs"

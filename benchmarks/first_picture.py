@@ -20,9 +20,9 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from benchmarks.report import Figure, Result
-from handler.comfy_client import ComfyClient
-from handler.comfy_process import ComfyPaths, comfy_argv
-from handler.page_cache import AheadFile, reading_ahead
+from handler.comfy import ComfyPaths, comfy_argv
+from handler.comfy_api import ComfyClient
+from handler.machine import AheadFile, reading_ahead
 from handler.settings import PROJECT_DIR, child_environment
 from tests.integration.worker_process import free_port
 

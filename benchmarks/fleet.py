@@ -99,17 +99,14 @@ class _Fleet:
         self._starting = 0
         for _ in range(plan.active):
             env.process(self._worker(start_s=0, stays=True))
-        env.process(self._arrivals())
+        for job in outcome.jobs:
+            env.process(self._arrive(job))
 
-    def _arrivals(self) -> Steps:
-        for job in self._outcome.jobs:
-            yield self._env.timeout(job.arrived_s - self._env.now)
-            # Not quite the same, in floating point.
-            job.arrived_s = self._env.now
-            self._queue.put(job)
-            self._env.process(self._scale_for(job))
-
-    def _scale_for(self, job: Job) -> Steps:
+    def _arrive(self, job: Job) -> Steps:
+        # Waited for from the start, each by itself: in floating point, the waits from one arrival
+        # to the next do not add up to the arrivals, and one between equal times may be negative.
+        yield self._env.timeout(job.arrived_s)
+        self._queue.put(job)
         yield self._env.timeout(self._plan.queue_delay_s)
         late = sum(1 for waiting in self._queue.items if waiting.arrived_s <= job.arrived_s)
         may_start = self._present < self._plan.most_workers

@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from benchmarks.report import Figure, Result
-from handler.models_lock import read_models_lock
-from handler.prompt_edit import ModelNames
+from handler.job import warm_up_nodes
+from handler.models import read_models_lock
 from handler.settings import PROJECT_DIR
-from handler.warm_up import warm_up_nodes
+from handler.workflow import ModelNames
 from tests.fakes.runpod_api import RunPodApi
 from tests.integration.worker_process import WorkerProcess
 

@@ -11,17 +11,24 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from handler.comfy_memory import comfy_memory_flags
-from handler.comfy_process import ComfyPaths, ComfyProcess, comfy_argv
+from handler.comfy import (
+    ComfyPaths,
+    ComfyProcess,
+    Supervisor,
+    comfy_argv,
+    comfy_memory_flags,
+    open_run_dir,
+)
 from handler.errors import InternalError, WorkerError
-from handler.gpu import has_gpu
 from handler.logs import configure, get_logger, make_scrubber
-from handler.malloc import return_large_buffers
-from handler.model_places import VOLUME, FoundModel, Place, find_models, search_places
-from handler.models_lock import read_models_lock
-from handler.orphans import end_forks_with_worker
-from handler.page_cache import AheadFile, reading_ahead
-from handler.run_dir import open_run_dir
+from handler.machine import (
+    AheadFile,
+    end_forks_with_worker,
+    has_gpu,
+    reading_ahead,
+    return_large_buffers,
+)
+from handler.models import VOLUME, FoundModel, Place, find_models, read_models_lock, search_places
 from handler.settings import (
     PROJECT_DIR,
     Settings,
@@ -32,7 +39,6 @@ from handler.settings import (
     set_sdk_defaults,
     unknown_variables,
 )
-from handler.supervisor import Supervisor
 
 _COMFY = PROJECT_DIR / "comfy"
 
@@ -88,8 +94,7 @@ def _run(settings: Settings, *, is_local: bool) -> None:
         _leave_on_sigterm(supervisor)
         # These take a second to import: ComfyUI boots meanwhile.
         from handler.assembly import assemble
-        from handler.fitness import run_checks
-        from handler.serverless import register_fitness_checks, serve
+        from handler.runpod import register_fitness_checks, run_checks, serve
 
         endpoint, checks = assemble(settings, paths, supervisor, models)
         if is_local:
@@ -129,7 +134,7 @@ def _supervised(
     )
 
     async def is_answering() -> bool:
-        from handler.comfy_client import ComfyClient
+        from handler.comfy_api import ComfyClient
 
         async with ComfyClient(settings.comfy_port) as comfy:
             return await comfy.is_answering()
@@ -151,8 +156,7 @@ def _find_models(settings: Settings, places: tuple[Place, ...]) -> tuple[FoundMo
     if not settings.worker_fetch_models:
         return find_models(lock, places)
     # huggingface_hub takes a while to import.
-    from handler.hub import Hub
-    from handler.model_fetch import fetch_target, find_or_fetch
+    from handler.hub import Hub, fetch_target, find_or_fetch
 
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
     return find_or_fetch(

@@ -4,19 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from handler.bucket import Bucket
-from handler.comfy_client import ComfyClient
-from handler.comfy_process import ComfyPaths
-from handler.delivery import AnswerLimits, Deliverer
-from handler.endpoint import Endpoint
-from handler.fitness import Check, fitness_checks
-from handler.https_source import HttpsSource
-from handler.image_fetch import ImageFetcher
-from handler.model_places import FoundModel
-from handler.prompt_edit import ModelNames
-from handler.runner import Runner
+from handler.comfy import ComfyPaths, Supervisor
+from handler.comfy_api import ComfyClient
+from handler.job import AnswerLimits, Deliverer, Endpoint, Runner, warm_up
+from handler.models import FoundModel
+from handler.runpod import Check, fitness_checks
 from handler.settings import Settings
-from handler.supervisor import Supervisor
-from handler.warm_up import warm_up
+from handler.sources import HttpsSource, ImageFetcher
+from handler.workflow import ModelNames
 
 
 def assemble(

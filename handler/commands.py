@@ -9,17 +9,16 @@ from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
-from handler.addresses import RemoteImage
-from handler.comfy_client import ComfyClient
-from handler.editor_graph import convert_editor_graph
+from handler.comfy_api import ComfyClient
+from handler.contract import SCHEMAS, schema_of
+from handler.editor import convert_editor_graph
 from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
-from handler.images import InputImage
 from handler.job import Job, parse_job
-from handler.models_lock import read_models_lock
-from handler.prompt_edit import ModelNames, compile_edit
-from handler.schema import SCHEMAS, schema_of
+from handler.models import read_models_lock
+from handler.pictures import InputImage
 from handler.settings import Settings, read_settings
-from handler.workflow import EditorGraph, Workflow
+from handler.sources import RemoteImage
+from handler.workflow import EditorGraph, ModelNames, Workflow, compile_edit
 
 COMMANDS = ("compile", "convert", "schema", "validate")
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handler.errors import ModelMissing
-from handler.gpu import has_gpu
-from handler.model_places import find_models, folder_place
-from handler.models_lock import read_models_lock
+from handler.machine import has_gpu
+from handler.models import find_models, folder_place, read_models_lock
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from handler.bucket import (
     check_key_template,
 )
 from handler.errors import InvalidSettings
-from handler.images import ImageLimits
+from handler.pictures import ImageLimits
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 

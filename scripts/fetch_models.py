@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 from handler.errors import WorkerError
-from handler.hub import Hub
-from handler.model_fetch import fetch_models
-from handler.models_lock import read_models_lock
+from handler.hub import Hub, fetch_models
+from handler.models import read_models_lock
 
 
 def main() -> int:

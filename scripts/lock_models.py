@@ -14,7 +14,7 @@ import httpx2
 
 from handler.errors import WorkerError
 from handler.hub import Hub, TryAgain
-from handler.models_lock import ModelFile, read_models_lock, sample_digest, sample_spans
+from handler.models import ModelFile, read_models_lock, sample_digest, sample_spans
 
 _KEYS = ("revision", "bytes", "sha256", "sample_sha256")
 

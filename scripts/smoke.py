@@ -28,12 +28,10 @@ from PIL import Image
 from served_worker import ServedWorker, WorkerFailed, image_worker, local_worker
 
 from handler.errors import WorkerError
-from handler.gpu import has_gpu, read_gpus
-from handler.hub import Hub
+from handler.hub import Hub, find_or_fetch
 from handler.local_weights import choose_weights
-from handler.model_fetch import find_or_fetch
-from handler.model_places import VOLUME, FoundModel, search_places
-from handler.models_lock import read_models_lock
+from handler.machine import has_gpu, read_gpus
+from handler.models import VOLUME, FoundModel, read_models_lock, search_places
 
 NO_GPU = 3
 _PHOTO = EXAMPLES / "portrait.jpg"

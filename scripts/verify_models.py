@@ -7,8 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from handler.errors import InvalidModelsLock, ModelCorrupt, ModelMissing
-from handler.model_places import find_models, search_places
-from handler.models_lock import ModelFile, ModelsLock, check_model, hash_model, read_models_lock
+from handler.models import (
+    ModelFile,
+    ModelsLock,
+    check_model,
+    find_models,
+    hash_model,
+    read_models_lock,
+    search_places,
+)
 
 _REDRAW_S = 0.1
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 
-from handler.schema import schema_of
+from handler.contract.schema import schema_of
 
 
 def _pattern(

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 
-from handler.orphans import end_forks_with_worker
+from handler.machine.orphans import end_forks_with_worker
 
 
 def fork_again(*_: object) -> None:

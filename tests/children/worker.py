@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from handler.comfy_process import ComfyProcess
+from handler.comfy.process import ComfyProcess
 
 process = ComfyProcess(
     sys.argv[3:],

@@ -8,11 +8,11 @@ from typing import Any
 from benchmarks.setups import loads_of, row_of
 from benchmarks.simulate import make_parser
 from handler.errors import WorkerError
-from handler.images import ImageLimits
-from handler.job import parse_job
-from handler.models_lock import read_models_lock
-from handler.prompt_edit import ModelNames
+from handler.job.parse import parse_job
+from handler.models.lock import read_models_lock
+from handler.pictures.images import ImageLimits
 from handler.settings import PROJECT_DIR, Settings
+from handler.workflow.prompt_edit import ModelNames
 
 README = (PROJECT_DIR / "README.md").read_text()
 LIMITS = ImageLimits(count=16, data_bytes=20_000_000, pixels=64_000_000)

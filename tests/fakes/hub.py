@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs
 
-from handler.models_lock import ModelFile
+from handler.models.lock import ModelFile
 
 Side = Literal["hub", "cdn"]
 

@@ -6,7 +6,7 @@ Written from nvml.h; no driver has been at hand to hold it to.
 from dataclasses import dataclass
 from typing import Any
 
-from handler.gpu import Gpu
+from handler.machine.gpu import Gpu
 
 _SUCCESS, _NO_PERMISSION, _UNINITIALIZED = 0, 4, 1
 

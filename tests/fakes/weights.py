@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from handler.models_lock import ModelFile
+from handler.models.lock import ModelFile
 
 
 def safetensors(data: bytes) -> bytes:

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 import yaml
 
-from handler.images import ImageLimits
-from handler.job import parse_job
-from handler.prompt_edit import ModelNames
+from handler.job.parse import parse_job
+from handler.pictures.images import ImageLimits
 from handler.settings import PROJECT_DIR, Settings
+from handler.workflow.prompt_edit import ModelNames
 
 DOCKERFILE = (PROJECT_DIR / "Dockerfile").read_text()
 SETTINGS = {name.upper() for name in Settings.model_fields}
@@ -70,18 +70,19 @@ def allowed() -> list[str]:
 
 
 def closure(module: str) -> set[str]:
-    """The modules of handler/ that a file needs, itself left out, as far as they import."""
+    """The packages and modules of handler/ that a file needs, as far as they import."""
     found: set[str] = set()
     waiting = [PROJECT_DIR / module]
     while waiting:
         for node in ast.walk(ast.parse(waiting.pop().read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                path = f"{name.replace('.', '/')}.py"
-                if name.startswith("handler.") and path not in found:
-                    found.add(path)
-                    waiting.append(PROJECT_DIR / path)
+            for room in {name.split(".")[1] for name in names if name.startswith("handler.")}:
+                path = PROJECT_DIR / "handler" / room
+                entry = f"handler/{room}/" if path.is_dir() else f"handler/{room}.py"
+                if entry not in found:
+                    found.add(entry)
+                    waiting += path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
     return found
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from handler.errors import UploadFailed
-from handler.fitness import Check
 from handler.logs import configure, make_scrubber
-from handler.serverless import Send, register_fitness_checks, serve
+from handler.runpod.fitness import Check
+from handler.runpod.serverless import Send, register_fitness_checks, serve
 
 SECRET = "secret-that-must-not-show"
 ERRORS: dict[str, Exception] = {

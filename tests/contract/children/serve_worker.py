@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from handler.serverless import Send, serve
+from handler.runpod.serverless import Send, serve
 
 gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 

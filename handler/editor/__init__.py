@@ -1,0 +1,5 @@
+"""The graph that ComfyUI's editor saves, converted to the API format that it would export. Pure."""
+
+from handler.editor.graph import convert_editor_graph
+
+__all__ = ["convert_editor_graph"]

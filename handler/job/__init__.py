@@ -1,0 +1,18 @@
+"""One job from its input to its answer."""
+
+from handler.job.delivery import AnswerLimits, Deliverer
+from handler.job.endpoint import Endpoint
+from handler.job.parse import Job, parse_job
+from handler.job.runner import Runner
+from handler.job.warm_up import warm_up, warm_up_nodes
+
+__all__ = [
+    "AnswerLimits",
+    "Deliverer",
+    "Endpoint",
+    "Job",
+    "Runner",
+    "parse_job",
+    "warm_up",
+    "warm_up_nodes",
+]

@@ -1,0 +1,181 @@
+"""Runs one job from its input to its answer; the straight line of the whole worker."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import structlog
+
+from handler.comfy import ComfyPaths, Supervisor
+from handler.comfy_api import (
+    ComfyClient,
+    Execution,
+    ObjectInfo,
+    PromptRun,
+    Reporter,
+    read_execution,
+)
+from handler.editor import convert_editor_graph
+from handler.errors import ComfyProtocol, JobTimeout
+from handler.job.answer import Stored, success_answer
+from handler.job.collect import collect
+from handler.job.delivery import Deliverer
+from handler.job.folder import open_job_folder
+from handler.job.outputs import Outputs
+from handler.job.parse import Job, check_pictures_sent
+from handler.logs import get_logger
+from handler.pictures import InputImage
+from handler.sources import ImageFetcher
+from handler.workflow import PromptEdit, Workflow, compile_edit, parse_nodes
+
+log = get_logger()
+
+
+class Timings:
+    """Milliseconds a phase, in the order in which the phases began, and the total."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._phases_ms: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        self._phases_ms[name] = 0
+        try:
+            yield
+        finally:
+            self._phases_ms[name] = round((time.perf_counter() - started) * 1000)
+
+    def split_run(self, execution: Execution) -> None:
+        """Tell the wait for ComfyUI's turn from the execution, by ComfyUI's own clock."""
+        if execution.started_at_s is None or execution.ended_at_s is None:
+            return
+        execute_ms = round((execution.ended_at_s - execution.started_at_s) * 1000)
+        self._phases_ms["wait"] = max(0, self._phases_ms.pop("run") - execute_ms)
+        self._phases_ms["execute"] = execute_ms
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self._started
+
+    def as_dict(self) -> dict[str, int]:
+        return {**self._phases_ms, "total": round(self.elapsed_s * 1000)}
+
+
+class Runner:
+    """`connect` makes a client for the running event loop."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        connect: Callable[[], ComfyClient],
+        paths: ComfyPaths,
+        fetcher: ImageFetcher,
+        deliverer: Deliverer,
+        *,
+        job_timeout_s: float,
+        interrupt_grace_s: float,
+    ) -> None:
+        self._supervisor = supervisor
+        self._connect = connect
+        self._paths = paths
+        self._fetcher = fetcher
+        self._deliverer = deliverer
+        self._job_timeout_s = job_timeout_s
+        self._interrupt_grace_s = interrupt_grace_s
+        self._object_info = ObjectInfo(supervisor)
+
+    async def run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
+        """The answer to a job, within its time since `timings` began. Raises WorkerError;
+        CancelledError passes, after the clean-up."""
+        timeout_s = min(job.timeout_s or self._job_timeout_s, self._job_timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s - timings.elapsed_s) as limit:
+                return await self._run(job, timings, reporter)
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            raise JobTimeout(
+                f"the job took longer than {timeout_s:g} s", timeout_s=timeout_s
+            ) from exc
+
+    async def _run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
+        self._deliverer.check(job)
+        pictures = await self._fetch(job, timings, reporter)
+        prompt_id = str(uuid.uuid4())
+        structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
+        with open_job_folder(self._paths, prompt_id) as folder:
+            async with self._connect() as comfy:
+                workflow = await self._api_form(job, pictures, comfy)
+                with timings.phase("inputs"):
+                    files = await asyncio.to_thread(folder.write_images, pictures)
+                prompt = await asyncio.to_thread(workflow.for_job, folder.name, files)
+                prompt_run = PromptRun(
+                    comfy, self._supervisor, prompt, prompt_id,
+                    interrupt_grace_s=self._interrupt_grace_s,
+                    on_wait=lambda: reporter.report("wait"),
+                    on_progress=lambda update: reporter.report("execute", **update),
+                    comfy_org_api_key=job.comfy_org_api_key,
+                )  # fmt: skip
+                try:
+                    with timings.phase("run"):
+                        entry = await prompt_run.execute()
+                        execution = read_execution(
+                            entry, folder.name, wants_previews=job.wants_previews
+                        )
+                    timings.split_run(execution)
+                    log.debug(
+                        "prompt executed",
+                        started_at_s=execution.started_at_s,
+                        ended_at_s=execution.ended_at_s,
+                    )
+                    with timings.phase("collect"):
+                        outputs = await collect(folder, execution, job.encoding)
+                finally:
+                    with contextlib.suppress(ComfyProtocol):
+                        folder.drop_strays(prompt_run.files)
+            # Within the folder's life: large files are sent from there.
+            reporter.report("deliver", percent=99)
+            return await self._deliver(job, outputs, timings, prompt_id, workflow.seed)
+
+    async def _deliver(
+        self, job: Job, outputs: Outputs, timings: Timings, prompt_id: str, seed: int | None
+    ) -> dict[str, Any]:
+        def build(stored: Sequence[Stored]) -> dict[str, Any]:
+            answer = success_answer(
+                stored, outputs.texts, request_id=job.request_id, prompt_id=prompt_id, seed=seed
+            )
+            return answer | {"timings": timings.as_dict()}
+
+        with timings.phase("deliver"):
+            answer = await self._deliverer.deliver(job, outputs.files, build)
+        return answer | {"timings": timings.as_dict()}
+
+    async def _fetch(self, job: Job, timings: Timings, reporter: Reporter) -> Sequence[InputImage]:
+        """The job's pictures. Raises InvalidImage, ImageUnreachable."""
+        sent = [image for image in job.images if isinstance(image, InputImage)]
+        if len(sent) == len(job.images):
+            return sent
+        reporter.report("fetch")
+        with timings.phase("fetch"):
+            return await self._fetcher.fetch(job.images)
+
+    async def _api_form(
+        self, job: Job, pictures: Sequence[InputImage], comfy: ComfyClient
+    ) -> Workflow:
+        """The job's workflow, compiled in prompt mode, and converted when it is the editor's
+        graph. Raises InvalidWorkflow, MissingImage and BackendError."""
+        if isinstance(job.workflow, Workflow):
+            return job.workflow
+        if isinstance(job.workflow, PromptEdit):
+            return Workflow(compile_edit(job.workflow, pictures))
+        await self._supervisor.ensure_ready()
+        object_info = await self._object_info.read(comfy)
+        nodes = await asyncio.to_thread(convert_editor_graph, job.workflow.graph, object_info)
+        workflow = parse_nodes(nodes)
+        check_pictures_sent(workflow, pictures)
+        return workflow

@@ -1,0 +1,23 @@
+"""What this machine is and how the worker's own process behaves on it: cards, memory, threads."""
+
+from handler.machine.at_once import run_at_once
+from handler.machine.daemon_thread import in_daemon_thread
+from handler.machine.gpu import Gpu, cuda_first, has_gpu, read_gpus
+from handler.machine.malloc import return_large_buffers
+from handler.machine.memory import host_memory_bytes
+from handler.machine.orphans import end_forks_with_worker
+from handler.machine.page_cache import AheadFile, reading_ahead
+
+__all__ = [
+    "AheadFile",
+    "Gpu",
+    "cuda_first",
+    "end_forks_with_worker",
+    "has_gpu",
+    "host_memory_bytes",
+    "in_daemon_thread",
+    "read_gpus",
+    "reading_ahead",
+    "return_large_buffers",
+    "run_at_once",
+]

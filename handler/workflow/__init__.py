@@ -1,0 +1,24 @@
+"""Workflows in API format: the caller's, checked, and those that prompt mode compiles. Pure."""
+
+from handler.workflow.prompt_edit import (
+    PROMPT_KEYS,
+    ModelNames,
+    PromptEdit,
+    check_image_count,
+    compile_edit,
+    parse_prompt_edit,
+)
+from handler.workflow.workflow import EditorGraph, Workflow, parse_nodes, parse_workflow
+
+__all__ = [
+    "PROMPT_KEYS",
+    "EditorGraph",
+    "ModelNames",
+    "PromptEdit",
+    "Workflow",
+    "check_image_count",
+    "compile_edit",
+    "parse_nodes",
+    "parse_prompt_edit",
+    "parse_workflow",
+]
