@@ -7,10 +7,9 @@ Figures and oddities are RunPod's own documentation and its SDKs': a request of 
 
 import asyncio
 import contextlib
-import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -38,6 +37,7 @@ _CONNECTIONS = 100
 
 # A tenth below what is documented: clocks differ, and others may use the key.
 _RUNS_PER_S, _LOOKS_PER_S, _CANCELS_PER_S = 90.0, 180.0, 9.0
+_REPEATABLE = frozenset({"status", "health", "cancel"})
 _AT_ONCE = {"run": 100, "status": 200, "cancel": 16}
 
 _log = structlog.get_logger()
@@ -106,17 +106,16 @@ class RunPodClient:
     ) -> None:  # fmt: skip
         await self._http.__aexit__(kind, error, trace)
 
-    async def run(self, endpoint_id: str, job: Mapping[str, Any]) -> str:
-        """Submits a job (`input`, `webhook`, `policy`); gives RunPod's id for it.
+    async def run(self, endpoint_id: str, body: bytes) -> str:
+        """Submits JSON of `input`, `webhook` and `policy`; gives RunPod's id for the job.
 
         Where an error's `not_taken` is false, RunPod may have the job all the same.
         """
-        body = await asyncio.to_thread(lambda: json.dumps(job).encode())
         if len(body) > MOST_REQUEST_BYTES:
             raise TooBig(
                 f"the request has {len(body)} bytes, and RunPod takes {MOST_REQUEST_BYTES}"
             )
-        answer = await self._ask("POST", endpoint_id, "run", body=body, shown=job)
+        answer = await self._ask("POST", endpoint_id, "run", body=body)
         return job_id_of(answer, "/run")
 
     async def status(self, endpoint_id: str, job_id: str) -> dict[str, Any]:
@@ -146,7 +145,6 @@ class RunPodClient:
         job_id: str | None = None,
         *,
         body: bytes | None = None,
-        shown: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         parts = [endpoint_id, *([] if job_id is None else [job_id])]
         if not all(map(JOB_ID.fullmatch, parts)):
@@ -158,10 +156,10 @@ class RunPodClient:
                 await pace.turn()
             try:
                 async with self._at_once.get(operation, self._at_once["status"]):
-                    return await self._call(method, url, operation, body, shown, attempt)
+                    return await self._call(method, url, operation, body, attempt)
             except (RateLimited, Unavailable) as exc:
-                # Of a POST whose answer is lost nobody knows whether it was taken.
-                if attempt == _ATTEMPTS or not (method == "GET" or exc.not_taken):
+                # Of a submit whose answer is lost nobody knows whether it was taken.
+                if attempt == _ATTEMPTS or not (operation in _REPEATABLE or exc.not_taken):
                     raise
                 wait_s = self._wait_s(exc, attempt)
                 if wait_s > _LONGEST_WAIT_S:
@@ -178,9 +176,8 @@ class RunPodClient:
         return most * (0.5 + self._jitter() / 2)
 
     async def _call(
-        self, method: str, url: str, operation: str, body: bytes | None,
-        shown: Mapping[str, Any] | None, attempt: int,
-    ) -> dict[str, Any]:  # fmt: skip
+        self, method: str, url: str, operation: str, body: bytes | None, attempt: int
+    ) -> dict[str, Any]:
         """One attempt."""
         what, began, received = f"/{operation}", self._monotonic(), _Received()
         request = self._http.build_request(
@@ -195,7 +192,8 @@ class RunPodClient:
                 return await asyncio.to_thread(object_of, received.body, what)
             return object_of(received.body, what)
         except BaseException as exc:
-            self._log_failure(request, shown, received, exc, attempt, self._monotonic() - began)
+            took_s = self._monotonic() - began
+            self._log_failure(request, body, received, exc, attempt, took_s)
             raise
 
     async def _receive(self, request: httpx.Request, what: str, received: _Received) -> None:
@@ -228,7 +226,7 @@ class RunPodClient:
                 self._large.release()
 
     def _log_failure(
-        self, request: httpx.Request, shown: Mapping[str, Any] | None, received: _Received,
+        self, request: httpx.Request, body: bytes | None, received: _Received,
         error: BaseException, attempt: int, took_s: float,
     ) -> None:  # fmt: skip
         redact = self._redactor
@@ -237,7 +235,7 @@ class RunPodClient:
             method=request.method,
             url=redact.url(str(request.url)),
             headers=redact.headers(request.headers),
-            body=redact.value(shown),
+            body=redact.body(body or b"", MOST_REQUEST_BYTES),
             status=received.status,
             answer_headers=redact.headers(received.headers),
             answer_body=redact.body(received.body),

@@ -73,9 +73,9 @@ class Redactor:
             case _:
                 return self._text(str(value))
 
-    def body(self, body: bytes | bytearray) -> Any:
-        """Of an answer: as JSON if it is some, else as text, cut off."""
-        if len(body) <= _LARGEST_PARSED_BYTES:
+    def body(self, body: bytes | bytearray, largest: int = _LARGEST_PARSED_BYTES) -> Any:
+        """As JSON if it is some of at most `largest` bytes, else as text, cut off."""
+        if len(body) <= largest:
             try:
                 return self.value(json.loads(body))
             except (ValueError, RecursionError):

@@ -27,6 +27,7 @@ from gateway.runpod.errors import (
 from tests.fakes.runpod_cloud import RunPodCloud
 
 JOB = {"input": {"prompt": "a red hat", "request_id": "r-1"}}
+BODY = json.dumps(JOB).encode()
 Call = Callable[[RunPodClient], Awaitable[Any]]
 
 
@@ -62,7 +63,7 @@ def ask(url: str, key: str, call: Call, **options: Any) -> Any:
 
 
 def run(client: RunPodClient) -> Awaitable[str]:
-    return client.run("standin", JOB)
+    return client.run("standin", BODY)
 
 
 def failure(cloud: RunPodCloud, call: Call, **options: Any) -> tuple[RunPodError, list[EventDict]]:
@@ -185,7 +186,7 @@ def test_a_submit_that_reaches_nobody_is_repeated_and_then_surely_not_taken() ->
 
 def test_a_request_over_ten_megabytes_is_never_sent(cloud: RunPodCloud) -> None:
     job = {"input": {"image": "A" * MOST_REQUEST_BYTES}}
-    error, _ = failure(cloud, lambda client: client.run("standin", job))
+    error, _ = failure(cloud, lambda client: client.run("standin", json.dumps(job).encode()))
     assert isinstance(error, TooBig)
     assert cloud.requests() == []
 
@@ -195,7 +196,9 @@ def test_a_request_of_just_ten_megabytes_is_taken(cloud: RunPodCloud) -> None:
     job = {"input": {"image": "A" * (MOST_REQUEST_BYTES - frame)}}
     cloud.execute, paint = lambda job: {"output": {"ok": True}}, cloud.execute
     try:
-        assert ask(cloud.url, cloud.key, lambda client: client.run("standin", job))
+        assert ask(
+            cloud.url, cloud.key, lambda client: client.run("standin", json.dumps(job).encode())
+        )
     finally:
         cloud.execute = paint
 
@@ -250,7 +253,7 @@ def test_a_failed_call_is_logged_whole_without_key_token_or_picture(cloud: RunPo
         "policy": {"ttl": 60_000},
     }
     cloud.fail_next("run", "502")
-    _, [line] = failure(cloud, lambda client: client.run("standin", job))
+    _, [line] = failure(cloud, lambda client: client.run("standin", json.dumps(job).encode()))
     digest = hashlib.sha256(picture).hexdigest()
     assert (line["method"], line["url"]) == ("POST", f"{cloud.url}/standin/run")
     assert line["headers"]["authorization"] == "[redacted]"
@@ -270,7 +273,7 @@ def test_a_call_that_is_given_up_is_logged_too(cloud: RunPodCloud) -> None:
     async def give_up(client: RunPodClient) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
-                await client.run("standin", JOB)
+                await client.run("standin", BODY)
 
     cloud.slow_s = 30
     cloud.fail_next("run", "slow")
