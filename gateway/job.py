@@ -128,8 +128,14 @@ class Job:
 
     @property
     def tries(self) -> int:
-        """Tries begun."""
-        return self.attempt + (self.state not in {JobState.QUEUED, *FINAL} or 0)
+        """Tries begun; `attempt` counts those that are over."""
+        match self.state:
+            case JobState.QUEUED | JobState.FAILED:
+                return self.attempt
+            case JobState.CANCELLED:
+                return self.attempt + (self.started_at is not None)
+            case _:
+                return self.attempt + 1
 
     def output_key_for(self, prefix: str = "outputs/") -> str:
         """Another one for each holder, so that nobody writes over another's."""
@@ -210,7 +216,9 @@ class ResultArrived:
     sends it."""
 
     output_key: str
-    timings: Any = None
+    by: str | None = None
+    """Who makes the picture of it at once; another may do so from `lease_until` on."""
+    lease_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,9 +176,10 @@ def _progressed(job: Job, event: Progressed, now: int, _attempts: int) -> dict[s
 def _result_arrived(job: Job, event: ResultArrived, now: int, _attempts: int) -> dict[str, Any]:
     """The fence is moved on, so that a holder of the job finds its claim gone."""
     return {
-        "state": _F, "output_key": event.output_key, "due_at": now, "lease_until": 0,
-        "lease_owner": None, "fence": job.fence + 1, "started_at": job.started_at or now,
-        "phase": "store", "percent": 99, "timings": event.timings,
+        "state": _F, "output_key": event.output_key, "due_at": now,
+        "lease_until": event.lease_until, "lease_owner": event.by, "fence": job.fence + 1,
+        "started_at": job.started_at or now,
+        "phase": "store", "percent": 99,
     }  # fmt: skip
 
 

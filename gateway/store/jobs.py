@@ -103,6 +103,10 @@ class JobStore:
     def cancel(self, job_id: str, now: int) -> Job | None:
         return self.record(job_id, CancelAsked(), now, lambda job: job.cancel_asked_at is None)
 
+    def cancel_waiting(self, job_id: str, now: int) -> Job | None:
+        """Only while nobody has it."""
+        return self.record(job_id, CancelAsked(), now, lambda job: job.state is JobState.QUEUED)
+
     def take(self, worker: str, most: int, now: int, lease_until: int) -> list[Job]:
         """Up to `most` of the jobs that wait for an own GPU, the oldest first; now the worker's."""
         return self._record_all(

@@ -16,15 +16,14 @@ LIMIT_S = 20.0
 
 
 def run_with(
-    script: Callable[[Orchestrator, asyncio.Event], Awaitable[None]], *steps: Step, **options: float
+    script: Callable[[Orchestrator], Awaitable[None]], *steps: Step, drain_s: float = LIMIT_S
 ) -> None:
     async def main() -> None:
-        orchestrator, stop = Orchestrator(steps, jitter=lambda: 0.0, **options), asyncio.Event()
-        task = asyncio.create_task(orchestrator.run(stop))
+        orchestrator = Orchestrator(steps, jitter=lambda: 0.0)
         async with asyncio.timeout(LIMIT_S):
-            await script(orchestrator, stop)
-            stop.set()
-            await task
+            orchestrator.start()
+            await script(orchestrator)
+            await orchestrator.stop(drain_s)
 
     asyncio.run(main())
 
@@ -38,10 +37,10 @@ def test_a_step_is_run_again_until_it_says_that_nothing_is_left() -> None:
             idle.set()
         return rows
 
-    async def script(_: Orchestrator, __: asyncio.Event) -> None:
+    async def script(_: Orchestrator) -> None:
         await idle.wait()
 
-    run_with(script, Step(name="s", run=step, idle_s=1000))
+    run_with(script, Step("s", 1000, step))
     assert left == []
 
 
@@ -54,13 +53,13 @@ def test_a_change_of_a_job_wakes_who_cares_from_any_thread() -> None:
             again.set()
         return 0
 
-    async def script(orchestrator: Orchestrator, _: asyncio.Event) -> None:
+    async def script(orchestrator: Orchestrator) -> None:
         while not calls[0]:
             await asyncio.sleep(0)
         await asyncio.to_thread(orchestrator.hear, A_JOB)
         await again.wait()
 
-    run_with(script, Step(name="s", run=step, idle_s=1000, cares=lambda job: job.id == "j"))
+    run_with(script, Step("s", 1000, step, cares=lambda job: job.id == "j"))
 
 
 def test_a_change_that_comes_while_the_step_runs_is_not_missed() -> None:
@@ -75,14 +74,14 @@ def test_a_change_that_comes_while_the_step_runs_is_not_missed() -> None:
             again.set()
         return 0
 
-    async def script(orchestrator: Orchestrator, _: asyncio.Event) -> None:
+    async def script(orchestrator: Orchestrator) -> None:
         await runs.wait()
         orchestrator.hear(A_JOB)
         await asyncio.sleep(0)
         go.set()
         await again.wait()
 
-    run_with(script, Step(name="s", run=step, idle_s=1000, cares=lambda _job: True))
+    run_with(script, Step("s", 1000, step, cares=lambda _job: True))
 
 
 def test_a_step_that_fails_waits_longer_each_time_and_harms_no_other() -> None:
@@ -98,13 +97,11 @@ def test_a_step_that_fails_waits_longer_each_time_and_harms_no_other() -> None:
         other[0] += 1
         return 0
 
-    async def script(_: Orchestrator, __: asyncio.Event) -> None:
+    async def script(_: Orchestrator) -> None:
         await enough.wait()
 
     with structlog.testing.capture_logs() as lines:
-        run_with(
-            script, Step(name="broken", run=broken), Step(name="sound", run=sound, idle_s=0.01)
-        )
+        run_with(script, Step("broken", 0.5, broken), Step("sound", 0.01, sound))
     assert [line["wait_s"] for line in lines if line["event"] == "step failed"][:2] == [0.25, 0.5]
     assert other[0] > 2
 
@@ -118,11 +115,10 @@ def test_a_stop_lets_the_step_that_runs_end() -> None:
         ended.append(True)
         return 1
 
-    async def script(_: Orchestrator, stop: asyncio.Event) -> None:
+    async def script(_: Orchestrator) -> None:
         await began.wait()
-        stop.set()
 
-    run_with(script, Step(name="s", run=step))
+    run_with(script, Step("s", 0.5, step))
     assert ended == [True]
 
 
@@ -134,10 +130,10 @@ def test_a_step_that_does_not_end_is_cut_off() -> None:
         await asyncio.Event().wait()
         return 1
 
-    async def script(_: Orchestrator, __: asyncio.Event) -> None:
+    async def script(_: Orchestrator) -> None:
         await began.wait()
 
-    run_with(script, Step(name="s", run=step), drain_s=0.05)
+    run_with(script, Step("s", 0.5, step), drain_s=0.05)
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
@@ -153,22 +149,21 @@ def test_as_many_runners_as_allowed_work_at_once(at_once: int) -> None:
         runs[0] -= 1
         return 0
 
-    async def script(_: Orchestrator, __: asyncio.Event) -> None:
+    async def script(_: Orchestrator) -> None:
         await full.wait()
         go.set()
 
-    run_with(script, Step(name="s", run=step, at_once=at_once, idle_s=1000))
+    run_with(script, Step("s", 1000, step, at_once=at_once))
     assert most[0] == at_once
 
 
 def test_hearing_before_and_after_the_run_does_nothing() -> None:
-    orchestrator = Orchestrator([Step(name="s", run=_nothing, cares=lambda _job: True)])
+    orchestrator = Orchestrator([Step("s", 0.5, _nothing, cares=lambda _job: True)])
     orchestrator.hear(A_JOB)
 
     async def main() -> None:
-        stop = asyncio.Event()
-        stop.set()
-        await orchestrator.run(stop)
+        orchestrator.start()
+        await orchestrator.stop(LIMIT_S)
 
     asyncio.run(main())
     thread = threading.Thread(target=orchestrator.hear, args=[A_JOB])
