@@ -83,6 +83,10 @@ class JobStore:
             self._hear(changed)
         return changed
 
+    def settle(self, job: Job, event: Event, now: int) -> Job | None:
+        """Advance and apply, for who holds the claim."""
+        return self.apply(advance(job, event, now, self._attempts))
+
     def record(
         self, job_id: str, event: Event, now: int, if_: Callable[[Job], bool] = lambda _job: True
     ) -> Job | None:
