@@ -13,10 +13,10 @@ from gateway.objects import ObjectStore
 _CHUNK_BYTES = 384 * 1024
 
 
-def worker_job(job: Job, objects: ObjectStore, **more: Any) -> Iterator[bytes]:
-    """`more` goes beside the pictures into `input`. Raises ObjectMissing before the first piece
-    when a picture is gone."""
-    parts = _raw_parts(job) if job.kind == RAW else _edit_parts(job, more)
+def worker_job(job: Job, objects: ObjectStore, delivery: str | None = None) -> Iterator[bytes]:
+    """`delivery` is where the worker is to leave an edit's pictures: `base64` in its answer.
+    Raises ObjectMissing before the first piece when a picture is gone."""
+    parts = _raw_parts(job) if job.kind == RAW else _edit_parts(job, delivery)
     for part in parts:
         if isinstance(part, _Object):
             objects.size(part.key)
@@ -37,8 +37,10 @@ def _raw_parts(job: Job) -> list[bytes | _Object]:
     return [head, _Object(job.input_key, is_json=True), b"}"]
 
 
-def _edit_parts(job: Job, more: dict[str, Any]) -> list[bytes | _Object]:
-    fields = {**job.input, "request_id": job.id, **more}
+def _edit_parts(job: Job, delivery: str | None) -> list[bytes | _Object]:
+    fields = {**job.input, "request_id": job.id}
+    if delivery is not None:
+        fields["output"] = {**fields.get("output", {}), "delivery": delivery}
     parts: list[bytes | _Object] = [f'{{"id": {json.dumps(job.id)}, "input": '.encode()]
     parts.append(json.dumps(fields).encode()[:-1])
     pictures = job.pictures.get("sent") or job.pictures
