@@ -169,6 +169,11 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Overflowed:
+    """It has waited too long for an own GPU, and is RunPod's from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """The row is claimed and a POST to RunPod comes next."""
 
@@ -267,6 +272,6 @@ class DeadlinePassed:
 
 
 Event = (
-    Taken | Claimed | Sent | NotTaken | Progressed | ResultArrived | TryFailed | HolderLost
-    | Stored | NotStored | CancelAsked | Stopped | DeadlinePassed
+    Taken | Overflowed | Claimed | Sent | NotTaken | Progressed | ResultArrived | TryFailed
+    | HolderLost | Stored | NotStored | CancelAsked | Stopped | DeadlinePassed
 )  # fmt: skip

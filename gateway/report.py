@@ -10,6 +10,10 @@ from gateway.job import Fault
 
 _CODE = re.compile(r"([a-z]+(?:_[a-z]+)*): (.+)", re.DOTALL)
 _LONGEST_MESSAGE = 2000
+_TRACE = re.compile(r"\n?Traceback \(most recent call last\):.*", re.DOTALL)
+# Addresses stay: their slashes stand beside a slash or after a host.
+_PATH = re.compile(r"(?<![\w/.:])/(?:[\w.@+~-]+/)+([\w.@+~-]*)")
+_NOT_WRITABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _PHASE = re.compile(r"[a-z_]{1,40}")
 
 
@@ -25,14 +29,16 @@ def fault_of(error: Any, output: Any) -> Fault:
         # The trace is not for callers. Whatever has raised may not do so elsewhere.
         kind = str(raised.get("error_type") or "an error").removeprefix("<class '").rstrip("'>")
         message = raised.get("error_message") or raised.get("message") or ""
-        return Fault(WorkerError.code, _short(f"the worker raised {kind}: {message}"), True)
+        return Fault(WorkerError.code, presentable(f"the worker raised {kind}: {message}"), True)
     text = str(error)
     found = _CODE.fullmatch(text)
     code = details.get("code") or (found and found[1])
+    if not isinstance(code, str) or not _CODE.fullmatch(f"{code}: x") or len(code) > 64:
+        code = None
     message = details.get("message") or (found[2] if found else text)
     return Fault(
-        str(code) if code else WorkerError.code,
-        _short(str(message)),
+        code or WorkerError.code,
+        presentable(str(message)) or "the worker gave no reason",
         details.get("retryable") is True,
     )
 
@@ -54,9 +60,13 @@ def _json(text: Any) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."
+def presentable(text: str) -> str:
+    """A message that may be shown, and written to any database: without a trace, a path of the
+    container or a character that UTF-8 or PostgreSQL lacks."""
+    plain = _NOT_WRITABLE.sub(" ", _TRACE.sub("", text))
+    plain = _PATH.sub(r".../\1", plain).strip()
+    return plain if len(plain) <= _LONGEST_MESSAGE else f"{plain[:_LONGEST_MESSAGE]}..."

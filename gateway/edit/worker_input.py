@@ -1,9 +1,9 @@
-"""A job as the worker takes it: `{"id", "input"}` as JSON, in pieces, so that its pictures are
-never whole in memory."""
+"""A job as the worker takes it: JSON in pieces, so that its pictures are never whole in memory."""
 
 import base64
 import json
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from gateway.job import RAW, Job
@@ -14,9 +14,17 @@ _CHUNK_BYTES = 384 * 1024
 
 
 def worker_job(job: Job, objects: ObjectStore, delivery: str | None = None) -> Iterator[bytes]:
-    """`delivery` is where the worker is to leave an edit's pictures: `base64` in its answer.
-    Raises ObjectMissing before the first piece when a picture is gone."""
-    parts = _raw_parts(job) if job.kind == RAW else _edit_parts(job, delivery)
+    """`{"id", "input"}`. Raises ObjectMissing before the first piece when a picture is gone."""
+    pieces = worker_input(job, objects, delivery)
+    return chain([f'{{"id": {json.dumps(job.id)}, "input": '.encode()], pieces, [b"}"])
+
+
+def worker_input(
+    job: Job, objects: ObjectStore, delivery: str | None = None, **more: Any
+) -> Iterator[bytes]:
+    """`input` alone. `delivery` is where the worker is to leave an edit's pictures: `base64` is in
+    its answer; `more` goes beside the pictures. Raises as `worker_job`."""
+    parts = _raw_parts(job) if job.kind == RAW else _edit_parts(job, delivery, more)
     for part in parts:
         if isinstance(part, _Object):
             objects.size(part.key)
@@ -33,16 +41,14 @@ class _Object:
 
 def _raw_parts(job: Job) -> list[bytes | _Object]:
     assert job.input_key is not None
-    head = f'{{"id": {json.dumps(job.id)}, "input": '.encode()
-    return [head, _Object(job.input_key, is_json=True), b"}"]
+    return [_Object(job.input_key, is_json=True)]
 
 
-def _edit_parts(job: Job, delivery: str | None) -> list[bytes | _Object]:
-    fields = {**job.input, "request_id": job.id}
+def _edit_parts(job: Job, delivery: str | None, more: dict[str, Any]) -> list[bytes | _Object]:
+    fields = {**job.input, "request_id": job.id, **more}
     if delivery is not None:
         fields["output"] = {**fields.get("output", {}), "delivery": delivery}
-    parts: list[bytes | _Object] = [f'{{"id": {json.dumps(job.id)}, "input": '.encode()]
-    parts.append(json.dumps(fields).encode()[:-1])
+    parts: list[bytes | _Object] = [json.dumps(fields).encode()[:-1]]
     pictures = job.pictures.get("sent") or job.pictures
     parts.append(b', "images": [')
     for index, entry in enumerate(pictures["images"]):
@@ -53,7 +59,7 @@ def _edit_parts(job: Job, delivery: str | None) -> list[bytes | _Object]:
     parts.append(b"]")
     if pictures.get("mask"):
         parts += [b', "mask": ', *_value(pictures["mask"])]
-    return [*parts, b"}}"]
+    return [*parts, b"}"]
 
 
 def _value(entry: dict[str, Any]) -> list[bytes | _Object]:

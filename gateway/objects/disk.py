@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gateway.errors import DiskFull, StoreUnavailable
-from gateway.objects.port import ObjectMissing
+from gateway.objects.port import LINK_S, ObjectMissing
 
 _COUNT_AGAIN_S = 600
 # Files of requests that a crash has cut off.
@@ -66,7 +66,7 @@ class DiskObjects:
         self.size(key)
         return self._path(key)
 
-    def link(self, key: str, filename: str | None) -> None:
+    def link(self, key: str, filename: str | None, lasts_s: int = LINK_S) -> None:
         return None
 
     def delete(self, prefix: str) -> None:

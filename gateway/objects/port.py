@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+LINK_S = 3600
+
 
 class ObjectMissing(Exception):
     """There is no object of that key."""
@@ -34,8 +36,8 @@ class ObjectStore(Protocol):
         """Where it lies on this machine's disk, if it does. Raises ObjectMissing."""
         ...
 
-    def link(self, key: str, filename: str | None) -> str | None:
-        """An address that opens the object for a while, where the store itself serves it."""
+    def link(self, key: str, filename: str | None, lasts_s: int = LINK_S) -> str | None:
+        """An address that opens the object for `lasts_s` seconds, where the store serves it."""
         ...
 
     def delete(self, prefix: str) -> None:

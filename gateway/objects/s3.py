@@ -11,9 +11,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from gateway.errors import InvalidSettings, StoreUnavailable
-from gateway.objects.port import ObjectMissing
+from gateway.objects.port import LINK_S, ObjectMissing
 
-_LINK_S = 3600
+# S3's limit; a longer one is signed without complaint and never opens.
+_LONGEST_LINK_S = 604_800
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 # Smaller objects are held in memory while they are read.
 _MEMORY_BYTES = 4_000_000
@@ -70,13 +71,13 @@ class S3Objects:
     def path(self, key: str) -> None:
         return None
 
-    def link(self, key: str, filename: str | None) -> str:
+    def link(self, key: str, filename: str | None, lasts_s: int = LINK_S) -> str:
         parameters = {"Bucket": self._bucket, "Key": key}
         if filename is not None:
             parameters["ResponseContentDisposition"] = f'attachment; filename="{filename}"'
         with _errors(key):
             url: str = self._client.generate_presigned_url(
-                "get_object", Params=parameters, ExpiresIn=_LINK_S
+                "get_object", Params=parameters, ExpiresIn=min(lasts_s, _LONGEST_LINK_S)
             )
             return url
 
