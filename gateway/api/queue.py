@@ -127,7 +127,8 @@ def _event(seq: int, status: dict[str, Any]) -> ServerSentEvent:
     return ServerSentEvent(id=str(seq), raw_data=json.dumps(status, ensure_ascii=False))
 
 
-@router.api_route("/api/result/{key:path}", methods=["GET", "HEAD"], response_class=Response)
+@router.head("/api/result/{key:path}", response_class=Response, include_in_schema=False)
+@router.get("/api/result/{key:path}", response_class=Response)
 def result(
     request: Request, ctx: Ctx, owner: Owner, key: str, download: str | None = None
 ) -> Response:

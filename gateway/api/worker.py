@@ -133,7 +133,7 @@ def _readable(ctx: Context, jobs: list[Job]) -> list[tuple[Job, Iterator[bytes]]
     found = []
     for job in jobs:
         try:
-            found.append((job, worker_job(job, ctx.objects)))
+            found.append((job, worker_job(job, ctx.objects, delivery="base64")))
         except ObjectMissing:
             log.error("a picture of the job is gone", job_id=job.id)
             fault = Fault(InputGone.code, "a picture of the job is no longer there", False)

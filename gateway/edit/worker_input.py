@@ -13,15 +13,18 @@ from gateway.objects import ObjectStore
 _CHUNK_BYTES = 384 * 1024
 
 
-def worker_job(job: Job, objects: ObjectStore, **more: Any) -> Iterator[bytes]:
+def worker_job(job: Job, objects: ObjectStore, delivery: str | None = None) -> Iterator[bytes]:
     """`{"id", "input"}`. Raises ObjectMissing before the first piece when a picture is gone."""
-    pieces = worker_input(job, objects, **more)
+    pieces = worker_input(job, objects, delivery)
     return chain([f'{{"id": {json.dumps(job.id)}, "input": '.encode()], pieces, [b"}"])
 
 
-def worker_input(job: Job, objects: ObjectStore, **more: Any) -> Iterator[bytes]:
-    """`input` alone; `more` goes beside the pictures into it. Raises as `worker_job`."""
-    parts = _raw_parts(job) if job.kind == RAW else _edit_parts(job, more)
+def worker_input(
+    job: Job, objects: ObjectStore, delivery: str | None = None, **more: Any
+) -> Iterator[bytes]:
+    """`input` alone. `delivery` is where the worker is to leave an edit's pictures: `base64` is in
+    its answer; `more` goes beside the pictures. Raises as `worker_job`."""
+    parts = _raw_parts(job) if job.kind == RAW else _edit_parts(job, delivery, more)
     for part in parts:
         if isinstance(part, _Object):
             objects.size(part.key)
@@ -41,8 +44,10 @@ def _raw_parts(job: Job) -> list[bytes | _Object]:
     return [_Object(job.input_key, is_json=True)]
 
 
-def _edit_parts(job: Job, more: dict[str, Any]) -> list[bytes | _Object]:
+def _edit_parts(job: Job, delivery: str | None, more: dict[str, Any]) -> list[bytes | _Object]:
     fields = {**job.input, "request_id": job.id, **more}
+    if delivery is not None:
+        fields["output"] = {**fields.get("output", {}), "delivery": delivery}
     parts: list[bytes | _Object] = [json.dumps(fields).encode()[:-1]]
     pictures = job.pictures.get("sent") or job.pictures
     parts.append(b', "images": [')

@@ -9,11 +9,13 @@ import asyncio
 
 from gateway.errors import BackendRejected, InputGone, InputTooLarge, Unavailable
 from gateway.job import (
+    OWN,
     Claimed,
     Fault,
     Job,
     JobState,
     NotTaken,
+    Rerouted,
     Sent,
     Stopped,
     TryFailed,
@@ -66,13 +68,20 @@ class Dispatcher:
         cloud = self._cloud
         now = cloud.clock.now()
         if not await asyncio.to_thread(cloud.rows.count_send, now, cloud.policy.per_day):
-            await asyncio.to_thread(
-                cloud.store.release, job, now + _DAY_AGAIN_MS, now, waiting_for=DAY_LIMIT
-            )
+            await self._wait_for_tomorrow(job, now)
             return
         sending = await self._claim(job)
         if sending is not None:
             await self._send(sending)
+
+    async def _wait_for_tomorrow(self, job: Job, now: int) -> None:
+        cloud = self._cloud
+        if cloud.policy.burst_ms is not None:
+            await cloud.apply(job, Rerouted(OWN))
+            return
+        await asyncio.to_thread(
+            cloud.store.release, job, now + _DAY_AGAIN_MS, now, waiting_for=DAY_LIMIT
+        )
 
     async def _rescue(self, job: Job) -> None:
         cloud = self._cloud
@@ -145,7 +154,10 @@ class Dispatcher:
     async def _give_back(self, job: Job, wait_ms: int, reason: str | None) -> None:
         cloud = self._cloud
         now = cloud.clock.now()
-        await cloud.apply(job, NotTaken(now + wait_ms, reason))
+        waits = await cloud.apply(job, NotTaken(now + wait_ms, reason))
+        if waits is not None and cloud.policy.burst_ms is not None:
+            # RunPod was to help out, and does not.
+            await cloud.apply(waits, Rerouted(OWN))
         await asyncio.to_thread(cloud.rows.take_back_send, now)
 
     async def _fail(self, job: Job, fault: Fault) -> None:

@@ -102,8 +102,8 @@ def test_of_an_exception_only_the_message_is_kept() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [None, "", {}, {"a": 1}, [1], 7, "{}", '{"trace": "Traceback ..."}', "boom", "Note: boom", "note: boom",
-     "boom\nTraceback (most recent call last):\n  File x", '{"error_message": 3}'],
+    [None, "", {}, {"a": 1}, [1], 7, "{}", '{"trace": "Traceback ..."}', "boom", "Note: boom",
+     "note: boom", "boom\nTraceback (most recent call last):\n  File x", '{"error_message": 3}'],
 )  # fmt: skip
 def test_any_other_error_is_a_failure_that_may_pass(error: Any) -> None:
     report = report_of(answer("FAILED", error=error))
