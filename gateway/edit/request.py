@@ -153,7 +153,10 @@ def _validate(body: dict[str, Any], *, strict: bool) -> CreateRequest:
     try:
         return CreateRequest.model_validate(body, strict=strict)
     except ValidationError as exc:
-        faults = [_fault(error) for error in exc.errors(include_url=False, include_input=False)]
+        errors = exc.errors(include_url=False, include_input=False)
+        # A key that is not known is often why another one is missing.
+        errors.sort(key=lambda error: error["type"] != "extra_forbidden")
+        faults = [_fault(error) for error in errors]
         raise InvalidRequest(faults[0], faults=faults) from exc
     except RecursionError as exc:
         raise InvalidRequest("the body is nested too deep") from exc
