@@ -431,7 +431,7 @@ def _upload_failure(bucket: str, key: str | None, fault: StoreFault) -> UploadFa
         http_status=fault.status,
     )
     # The class says what is usual; wrong keys stay wrong however often the job is repeated.
-    error.retryable = fault.is_passing  # type: ignore[misc]
+    error.retryable = fault.is_passing
     return error
 
 
@@ -445,5 +445,5 @@ def _download_failure(bucket: str, key: str, fault: StoreFault) -> InvalidImage 
             f"bucket:{key} does not exist, or this worker's keys may not read it", **details
         )
     error = ImageUnreachable(f"could not read bucket:{key} {fault}", **details)
-    error.retryable = fault.is_passing  # type: ignore[misc]
+    error.retryable = fault.is_passing
     return error
