@@ -30,8 +30,8 @@ worker: setup ## the worker in RunPod's loop, with the RUNPOD_ variables that ar
 test: setup lint types unit contract integration ## everything that CI checks
 
 lint: .venv/installed.sha256 ## style, and the arrows between modules
-	@.venv/bin/ruff check handler scripts tests comfy benchmarks .runpod
-	@.venv/bin/ruff format --check handler scripts tests comfy benchmarks .runpod
+	@.venv/bin/ruff check handler gateway scripts tests comfy benchmarks .runpod
+	@.venv/bin/ruff format --check handler gateway scripts tests comfy benchmarks .runpod
 	@.venv/bin/lint-imports
 
 types: .venv/installed.sha256 ## mypy, strict
@@ -47,8 +47,8 @@ integration: setup ## the whole worker against the real ComfyUI on the CPU
 	@.venv/bin/python -m pytest tests/integration $(ARGS)
 
 format: ## rewrite the code in the one style
-	@.venv/bin/ruff check --fix handler scripts tests comfy benchmarks .runpod
-	@.venv/bin/ruff format handler scripts tests comfy benchmarks .runpod
+	@.venv/bin/ruff check --fix handler gateway scripts tests comfy benchmarks .runpod
+	@.venv/bin/ruff format handler gateway scripts tests comfy benchmarks .runpod
 
 PROFILE = $${WORKER_MODELS_PROFILE:+--profile "$$WORKER_MODELS_PROFILE"}
 

@@ -1,0 +1,318 @@
+"""The verbs on jobs. `apply` is the only writer of `state`; zero rows is a normal answer."""
+
+import functools
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.errors import RequestIdTaken
+from gateway.job import OWN, CancelAsked, Event, HolderLost, Job, JobState, Taken
+from gateway.lifecycle import DEFAULT_ATTEMPTS, Change, advance
+from gateway.store.database import Database
+from gateway.store.tables import hook_deliveries, job_events, jobs
+
+Hear = Callable[[Job], None]
+"""Called after a commit with each job that it has changed, from any thread."""
+
+_FIELDS = tuple(field.name for field in fields(Job))
+_COLUMNS = [jobs.c[name] for name in _FIELDS]
+
+
+class JobStore:
+    """`attempts` is how often a job is tried. `hear` lets who waits in this process look."""
+
+    def __init__(
+        self,
+        database: Database,
+        attempts: int = DEFAULT_ATTEMPTS,
+        hear: Hear = lambda _job: None,
+    ) -> None:
+        self.database = database
+        self._attempts = attempts
+        self._hear = hear
+        self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
+
+    def create(self, job: Job) -> tuple[Job, bool]:
+        """The job, and whether it is new: the same request id of the same owner gives the job that
+        was there. Raises RequestIdTaken when that one had another body."""
+
+        def work(connection: Connection) -> tuple[Job, bool]:
+            row = {**asdict(job), "seq": 1}
+            statement = self._insert(jobs).values(row).on_conflict_do_nothing()
+            if connection.execute(statement.returning(jobs.c.id)).one_or_none() is not None:
+                _write_event(connection, job.id, 1, job.created_at, job.state, "Created")
+                return _with(job, seq=1), True
+            there = _one(connection, _of_request(job.owner, job.request_id))
+            if there is None:
+                raise AssertionError(f"job {job.id} is there twice")
+            if there.body_hash != job.body_hash:
+                raise RequestIdTaken(
+                    f"request_id {job.request_id!r} was used with another body, for job {there.id};"
+                    " send a new one"
+                )
+            return there, False
+
+        made, is_new = self.database.write(work)
+        if is_new:
+            self._hear(made)
+        return made, is_new
+
+    def get(self, job_id: str) -> Job | None:
+        return self.database.read(lambda connection: _one(connection, jobs.c.id == job_id))
+
+    def get_of_request(self, owner: str, request_id: str) -> Job | None:
+        return self.database.read(
+            lambda connection: _one(connection, _of_request(owner, request_id))
+        )
+
+    def get_of_hook(self, token_hash: str) -> Job | None:
+        return self.database.read(
+            lambda connection: _one(connection, jobs.c.hook_token_hash == token_hash)
+        )
+
+    def apply(self, change: Change | None) -> Job | None:
+        """Writes the change, its event and the hook that falls due, in one transaction. None when
+        the row is no longer as it was when the change was decided."""
+        if change is None:
+            return None
+        changed = self.database.write(lambda connection: _apply(connection, change))
+        if changed is not None:
+            self._hear(changed)
+        return changed
+
+    def record(
+        self, job_id: str, event: Event, now: int, if_: Callable[[Job], bool] = lambda _job: True
+    ) -> Job | None:
+        """Read, advance and apply in one transaction, for who holds no claim. `if_` is asked of the
+        job as it stands. None when there was nothing to change."""
+
+        def work(connection: Connection) -> Job | None:
+            job = _one(connection, jobs.c.id == job_id, lock=True)
+            if job is None or not if_(job):
+                return None
+            return self._advance(connection, job, event, now)
+
+        changed = self.database.write(work)
+        if changed is not None:
+            self._hear(changed)
+        return changed
+
+    def cancel(self, job_id: str, now: int) -> Job | None:
+        return self.record(job_id, CancelAsked(), now, lambda job: job.cancel_asked_at is None)
+
+    def take(self, worker: str, most: int, now: int, lease_until: int) -> list[Job]:
+        """Up to `most` of the jobs that wait for an own GPU, the oldest first; now the worker's."""
+        return self._record_all(
+            and_(jobs.c.state == JobState.QUEUED, jobs.c.backend == OWN, jobs.c.due_at <= now),
+            Taken(worker, lease_until), now, most,
+        )  # fmt: skip
+
+    def lose_silent(self, now: int, most: int) -> list[Job]:
+        """Takes jobs from own workers whose lease is over."""
+        return self._record_all(
+            and_(
+                jobs.c.state == JobState.RUNNING, jobs.c.backend == OWN,
+                jobs.c.due_at <= now, jobs.c.lease_until <= now,
+            ),
+            HolderLost(), now, most,
+        )  # fmt: skip
+
+    def renew(self, worker: str, job_ids: Collection[str], lease_until: int) -> set[str]:
+        """Those of the jobs that are still the worker's; their leases go on."""
+        if not job_ids:
+            return set()
+        statement = (
+            update(jobs)
+            .where(
+                jobs.c.id.in_(job_ids),
+                jobs.c.state == JobState.RUNNING,
+                jobs.c.backend == OWN,
+                jobs.c.lease_owner == worker,
+            )
+            .values(lease_until=lease_until, due_at=lease_until)
+            .returning(jobs.c.id)
+        )
+        return set(self.database.write(lambda connection: connection.scalars(statement).all()))
+
+    def stop_list(self, worker: str) -> list[Job]:
+        """Jobs that the worker runs and that somebody wants stopped."""
+        return self._select(
+            and_(
+                jobs.c.state == JobState.RUNNING, jobs.c.backend == OWN,
+                jobs.c.lease_owner == worker, jobs.c.cancel_asked_at.is_not(None),
+            ),
+            100,
+        )  # fmt: skip
+
+    def claim(
+        self,
+        states: Collection[JobState],
+        *,
+        now: int,
+        by: str,
+        lease_until: int,
+        most: int,
+        backend: str | None = None,
+    ) -> list[Job]:
+        """Up to `most` due rows, the longest due first, now held by `by`: one statement, which no
+        two processes win for the same row. The state stays."""
+        due = [jobs.c.state.in_(states), jobs.c.due_at <= now, jobs.c.lease_until <= now]
+        if backend is not None:
+            due.append(jobs.c.backend == backend)
+        # Materialised, since PostgreSQL may run a subquery with LIMIT twice.
+        chosen = (
+            select(jobs.c.id).where(*due).order_by(jobs.c.due_at, jobs.c.id).limit(most)
+            .with_for_update(skip_locked=True).cte("chosen").prefix_with(
+                "MATERIALIZED", dialect="postgresql"
+            )
+        )  # fmt: skip
+        statement = (
+            update(jobs)
+            .where(jobs.c.id.in_(select(chosen.c.id)))
+            .values(lease_until=lease_until, lease_owner=by, fence=jobs.c.fence + 1, wake=False)
+            .returning(*_COLUMNS)
+        )
+        return self.database.write(
+            lambda connection: sorted(
+                map(_job, connection.execute(statement)), key=lambda job: (job.due_at, job.id)
+            )
+        )
+
+    def release(self, job: Job, due_at: int, now: int, **values: Any) -> bool:
+        """Gives a claim back: looked at again at `due_at`, or at once when a hint came meanwhile.
+        `values` may be `waiting_for`; False when the claim was no longer held."""
+        when = case((jobs.c.wake, now), else_=due_at)
+        statement = (
+            update(jobs)
+            .where(jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.fence == job.fence)
+            .values(due_at=when, lease_until=0, lease_owner=None, wake=False, **values)
+        )
+        return bool(self.database.write(lambda connection: connection.execute(statement).rowcount))
+
+    def look_now(self, job_id: str, now: int) -> bool:
+        """A hint: the row falls due at once, or when who holds it gives it back."""
+        statement = (
+            update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.finished_at.is_(None))
+            .values(due_at=now, wake=True)
+        )
+        return bool(self.database.write(lambda connection: connection.execute(statement).rowcount))
+
+    def expire(self, event: Event, now: int, most: int) -> list[Job]:
+        """Ends those that have waited past their deadline."""
+        return self._record_all(
+            and_(
+                jobs.c.state == JobState.QUEUED,
+                jobs.c.deadline_at <= now,
+                jobs.c.lease_until <= now,
+            ),
+            event, now, most,
+        )  # fmt: skip
+
+    def free_leases(self, now: int, own_until: int) -> int:
+        """For the only process there is, at its start: nobody holds a claim, and own workers could
+        not renew theirs while it was away."""
+
+        def work(connection: Connection) -> int:
+            held = and_(jobs.c.finished_at.is_(None), jobs.c.lease_until > 0)
+            own = and_(jobs.c.state == JobState.RUNNING, jobs.c.backend == OWN)
+            # Of the two, the first must not touch what the second is for.
+            others = update(jobs).where(held, ~own).values(lease_until=0, lease_owner=None)
+            freed = connection.execute(others).rowcount
+            workers = update(jobs).where(own, jobs.c.lease_until < own_until)
+            connection.execute(workers.values(lease_until=own_until, due_at=own_until))
+            return int(freed)
+
+        return self.database.write(work)
+
+    def _record_all(
+        self, where: ColumnElement[bool], event: Event, now: int, most: int
+    ) -> list[Job]:
+        def work(connection: Connection) -> list[Job]:
+            rows = connection.execute(
+                _selected(where).order_by(jobs.c.due_at, jobs.c.id).limit(most)
+                .with_for_update(skip_locked=True)
+            )  # fmt: skip
+            found = list(map(_job, rows))
+            changed = (self._advance(connection, job, event, now) for job in found)
+            return [job for job in changed if job is not None]
+
+        if not self._select(where, 1):
+            # So that looking in vain, which happens all day, is no write.
+            return []
+        changed = self.database.write(work)
+        for job in changed:
+            self._hear(job)
+        return changed
+
+    def _select(self, where: ColumnElement[bool], most: int) -> list[Job]:
+        statement = _selected(where).limit(most)
+        return self.database.read(lambda connection: list(map(_job, connection.execute(statement))))
+
+    def _advance(self, connection: Connection, job: Job, event: Event, now: int) -> Job | None:
+        change = advance(job, event, now, self._attempts)
+        return None if change is None else _apply(connection, change)
+
+
+def _apply(connection: Connection, change: Change) -> Job | None:
+    statement = (
+        update(jobs)
+        .where(
+            jobs.c.id == change.job_id,
+            jobs.c.state == change.state,
+            jobs.c.fence == change.fence,
+        )
+        .values(**change.values, seq=jobs.c.seq + 1)
+        .returning(*_COLUMNS)
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    job = _job(row)
+    if change.note is not None:
+        _write_event(connection, job.id, job.seq, job.updated_at, job.state, change.note)
+    if change.is_final and job.webhook_url is not None:
+        connection.execute(
+            insert(hook_deliveries).values(
+                job_id=job.id, url=job.webhook_url, due_at=job.updated_at, lease_until=0, attempt=0
+            )
+        )
+    return job
+
+
+def _write_event(
+    connection: Connection, job_id: str, seq: int, at: int, state: JobState, note: str
+) -> None:
+    row = {"job_id": job_id, "seq": seq, "at": at, "state": state, "note": note}
+    connection.execute(insert(job_events).values(row))
+
+
+def _of_request(owner: str, request_id: str | None) -> ColumnElement[bool]:
+    return and_(jobs.c.owner == owner, jobs.c.request_id == request_id)
+
+
+@functools.cache
+def _all_columns() -> Select[Any]:
+    return select(*_COLUMNS)
+
+
+def _selected(where: ColumnElement[bool]) -> Select[Any]:
+    return _all_columns().where(where)
+
+
+def _one(connection: Connection, where: ColumnElement[bool], lock: bool = False) -> Job | None:
+    statement = _selected(where)
+    row = connection.execute(statement.with_for_update() if lock else statement).one_or_none()
+    return None if row is None else _job(row)
+
+
+def _job(row: Sequence[Any]) -> Job:
+    values = dict(zip(_FIELDS, row, strict=True))
+    return Job(**{**values, "state": JobState(values["state"])})
+
+
+def _with(job: Job, **values: Any) -> Job:
+    return Job(**{**{name: getattr(job, name) for name in _FIELDS}, **values})

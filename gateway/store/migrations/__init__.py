@@ -1,0 +1,1 @@
+"""The steps of the schema, one file each, which are never changed once released."""
