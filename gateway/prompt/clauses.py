@@ -1,0 +1,161 @@
+"""One group of edits to its sentence: the table's clause with the values put in. Pure."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.prompt.request import Edit
+from gateway.prompt.sentences import Subject, warning
+from gateway.prompt.table import Category, Clause, Field, Option
+from gateway.prompt.user_text import lettering, pair_quotes, with_article
+
+_OPTIONAL = re.compile(r"\[([^\]]*)\]")
+_PLACEHOLDER = re.compile(r" ?\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """`text` and `short` are the sentence in full and at its shortest; `target` is what to speak of
+    where a mask is painted; `named` what the person called a thing, `drawn` the lettering that the
+    model must draw."""
+
+    category: Category
+    text: str
+    short: str
+    target: str
+    touches: frozenset[str]
+    from_picture_2: tuple[str, ...]
+    named: str
+    drawn: str
+    warnings: tuple[dict[str, Any], ...]
+
+
+def say(group: Sequence[Edit], beside: Collection[str], subject: Subject, *, masked: bool) -> Said:
+    """`group` is of one category; `beside` are the ids of all categories of this run."""
+    category = group[0].category
+    of_each = [_said_values(edit) for edit in group]
+    values = {key: text for values in of_each for key, text in values.items()}
+    if category.join:
+        values[category.join] = joined(list(dict.fromkeys(v[category.join] for v in of_each)))
+    given = {key for edit in group for key in edit.values}
+    clause = next(
+        clause
+        for clause in category.clauses
+        if _fits(clause, [edit.values for edit in group], given, beside)
+    )
+    options = [option for edit in group for option in _options(edit)]
+    whole = {"who": subject.who, "edges": subject.edges, "anatomy": subject.anatomy, **values}
+    fields = category.fields.values()
+    touches = category.touches if clause.touches is None else clause.touches
+    return Said(
+        category=category,
+        text=_capital(fill(clause.text, whole)),
+        short=_capital(fill(clause.short or clause.text, whole)),
+        target=fill(category.target, whole),
+        touches=frozenset(touches).union(*(option.touches for option in options)),
+        from_picture_2=tuple(o.from_picture_2 for o in options if o.from_picture_2),
+        named=" ".join(values.get(field.id, "") for field in fields if field.article),
+        drawn=" ".join(values.get(field.id, "") for field in fields if field.drawn),
+        warnings=tuple(_warnings(group, clause, options, masked=masked)),
+    )
+
+
+def _fits(
+    clause: Clause,
+    chosen: Sequence[Mapping[str, str]],
+    given: Collection[str],
+    beside: Collection[str],
+) -> bool:
+    return (
+        all(any(values.get(key) == want for values in chosen) for key, want in clause.when.items())
+        and (not clause.beside or clause.beside in beside)
+        and all(key in given for key in clause.needs)
+    )
+
+
+def _options(edit: Edit) -> list[Option]:
+    fields = edit.category.fields.values()
+    values = [(field, edit.values.get(field.id, field.default)) for field in fields]
+    return [field.options[value] for field, value in values if value in field.options]
+
+
+def _said_values(edit: Edit) -> dict[str, str]:
+    """What each field says in a clause, for those with something to say."""
+    fields = edit.category.fields.values()
+    texts = {
+        field.id: _said_text(field, edit.values.get(field.id, ""))
+        for field in fields
+        if field.kind == "text"
+    }
+    says = {
+        field.id: fill(field.options[value].say, texts)
+        for field in fields
+        if (value := edit.values.get(field.id, field.default)) in field.options
+    }
+    return {key: value for key, value in (texts | says).items() if value}
+
+
+def _said_text(field: Field, typed: str) -> str:
+    if field.quoted:
+        return lettering(typed)
+    text = pair_quotes(typed)[0].rstrip(" .")
+    if not text:
+        return field.unnamed
+    return with_article(text) if field.article else text
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """`{name}` is put in, or goes with the space before it; `[...]` goes where none of its names
+    has a value. What is put in is not looked at again."""
+
+    def optional(match: re.Match[str]) -> str:
+        inside = match[1]
+        return inside if any(values.get(name) for name in _PLACEHOLDER.findall(inside)) else ""
+
+    def put_in(match: re.Match[str]) -> str:
+        value = values.get(match[1], "")
+        return f"{' ' if match[0].startswith(' ') else ''}{value}" if value else ""
+
+    return _PLACEHOLDER.sub(put_in, _OPTIONAL.sub(optional, template))
+
+
+def joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _is_unnamed(edit: Edit) -> bool:
+    fields = edit.category.fields.values()
+    return any(
+        f"{{{field.id}}}" in option.say and field.id not in edit.values
+        for field in fields
+        for option in _options(edit)
+    )
+
+
+def _warnings(
+    group: Sequence[Edit], clause: Clause, options: Sequence[Option], *, masked: bool
+) -> list[dict[str, Any]]:
+    category = group[0].category
+    found = []
+    if clause.lacks:
+        missing = category.fields[clause.lacks].label
+        found.append(warning("words_missing", category=category.label, field=missing))
+    if any(_is_unnamed(edit) for edit in group):
+        found.append(warning("name_missing"))
+    if category.mask_advised and not masked:
+        found.append(warning("mask_advised"))
+    found += [
+        warning("mask_needed", option=option.label)
+        for option in options
+        if option.needs_mask and not masked
+    ]
+    if category.whole_photo and not category.mask_is_padding and masked:
+        found.append(warning("whole_photo", category=category.label))
+    if category.lora:
+        found.append(warning("lora_needed", category=category.label))
+    return found
