@@ -34,10 +34,7 @@ class Said:
 def say(group: Sequence[Edit], beside: Collection[str], subject: Subject, *, masked: bool) -> Said:
     """`group` is of one category; `beside` are the ids of all categories of this run."""
     category = group[0].category
-    of_each = [_said_values(edit) for edit in group]
-    values = {key: text for values in of_each for key, text in values.items()}
-    if category.join:
-        values[category.join] = joined(list(dict.fromkeys(v[category.join] for v in of_each)))
+    values = _joined_values(group)
     given = {key for edit in group for key in edit.values}
     clause = next(
         clause
@@ -47,18 +44,29 @@ def say(group: Sequence[Edit], beside: Collection[str], subject: Subject, *, mas
     options = [option for edit in group for option in _options(edit)]
     whole = {"who": subject.who, "edges": subject.edges, "anatomy": subject.anatomy, **values}
     fields = category.fields.values()
-    touches = category.touches if clause.touches is None else clause.touches
     return Said(
         category=category,
         text=_capital(fill(clause.text, whole)),
         short=_capital(fill(clause.short or clause.text, whole)),
         target=fill(category.target, whole),
-        touches=frozenset(touches).union(*(option.touches for option in options)),
+        touches=frozenset(category.touches).union(*(option.touches for option in options)),
         from_picture_2=tuple(o.from_picture_2 for o in options if o.from_picture_2),
         named=" ".join(values.get(field.id, "") for field in fields if field.article),
         drawn=" ".join(values.get(field.id, "") for field in fields if field.drawn),
         warnings=tuple(_warnings(group, clause, options, masked=masked)),
     )
+
+
+def _joined_values(group: Sequence[Edit]) -> dict[str, str]:
+    """Of several edits a field says what the last one gave, and the joined field what each gave."""
+    values: dict[str, str] = {}
+    parts = []
+    for edit in group:
+        says = _said_values(edit)
+        values |= {k: v for k, v in says.items() if k in edit.values or k not in values}
+        parts.append(says.get(edit.category.join, ""))
+    join = group[0].category.join
+    return values | ({join: joined(list(dict.fromkeys(parts)))} if join else {})
 
 
 def _fits(

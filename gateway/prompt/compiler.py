@@ -5,13 +5,11 @@ from typing import Any
 
 from gateway.prompt.clauses import Said, say
 from gateway.prompt.conflicts import second_run, settle
-from gateway.prompt.frame import Brevity, Scene, Written, write
+from gateway.prompt.frame import MOST_WORDS, Brevity, Scene, Written, look_at, write
 from gateway.prompt.own_words import check_words
 from gateway.prompt.request import Request, parse_request
 from gateway.prompt.sentences import UNKNOWN_SUBJECT, sentences, warning
 from gateway.prompt.user_text import pair_quotes
-
-MOST_WORDS = 120
 
 Warnings = list[dict[str, Any]]
 
@@ -29,7 +27,7 @@ def compile_prompt(request: object) -> dict[str, Any]:
         warnings.append(warning("unpaired_quote"))
     if not groups and not text:
         return _result("", (), [*warnings, warning("nothing_asked")])
-    scene = Scene(_subject_name(read, groups), text, read.masked)
+    scene = look_at(_subject_name(read, groups), text, masked=read.masked)
     beside = {group[0].category.id for group in groups}
     said = [say(group, beside, scene.subject, masked=read.masked) for group in groups]
     written, kept = _shortest_needed(said, scene)
@@ -80,7 +78,7 @@ def _shortest_needed(said: Sequence[Said], scene: Scene) -> tuple[Written, Seque
             if brevity == Brevity.EDITS_ONLY and count > least:
                 continue
             written = write(said[:count], scene, brevity)
-            if written.word_count <= MOST_WORDS:
+            if written.fits:
                 return written, said[:count]
     return written, said[:least]
 

@@ -37,10 +37,17 @@ def _last_of_equals(edits: Sequence[Edit], warnings: Warnings) -> list[Edit]:
     for edit in edits:
         key = (edit.category.id, *(_slot(edit, name) for name in edit.category.one_per))
         earlier = kept.pop(key, None)
-        if earlier and earlier.values != edit.values:
-            warnings.append(warning("last_wins", category=edit.category.label))
         kept[key] = edit
+        if earlier and _agree(earlier, edit):
+            kept[key] = Edit(edit.category, {**earlier.values, **edit.values})
+        elif earlier:
+            warnings.append(warning("last_wins", category=edit.category.label))
     return list(kept.values())
+
+
+def _agree(one: Edit, other: Edit) -> bool:
+    """Such as a hairstyle and a hair colour."""
+    return all(other.values.get(key, value) == value for key, value in one.values.items())
 
 
 def _slot(edit: Edit, field_id: str) -> str:

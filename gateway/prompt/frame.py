@@ -8,6 +8,10 @@ from gateway.prompt.clauses import Said, joined
 from gateway.prompt.sentences import Subject, sentences
 from gateway.prompt.user_text import found_words, outside_quotes, sentence
 
+MOST_WORDS = 120
+# Words of many letters; with the longest text and one edit it is still under the worker's limit.
+_MOST_CHARACTERS = 4_000
+
 
 class Brevity(IntEnum):
     """What goes first where the words are too many; each goes with all before it."""
@@ -23,15 +27,30 @@ class Brevity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What holds for the whole request; `text` has its quotation marks in pairs."""
+    """What holds for the whole request. `text` has its quotation marks in pairs; `text_touches` are
+    the attributes that it seems to speak of, and `text_asks_for_a_style` that it may be drawn."""
 
     subject_name: str
     text: str
     masked: bool
+    text_touches: frozenset[str]
+    text_asks_for_a_style: bool
 
     @property
     def subject(self) -> Subject:
         return sentences().subjects[self.subject_name]
+
+
+def look_at(subject_name: str, text: str, *, masked: bool) -> Scene:
+    table = sentences()
+    outside = outside_quotes(text)
+    touches = {name for name, of in table.attributes.items() if found_words(outside, of.words)}
+    if found_words(outside, table.looked_for["lettering"]):
+        touches.add("lettering")
+    drawn = bool(found_words(outside, table.looked_for["style"]))
+    if drawn:
+        touches |= {"colours", "lighting"}
+    return Scene(subject_name, text, masked, frozenset(touches), drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +63,10 @@ class Written:
     def word_count(self) -> int:
         return len(self.prompt.split())
 
+    @property
+    def fits(self) -> bool:
+        return self.word_count <= MOST_WORDS and len(self.prompt) <= _MOST_CHARACTERS
+
 
 def write(said: Sequence[Said], scene: Scene, brevity: Brevity) -> Written:
     edits = [
@@ -53,7 +76,7 @@ def write(said: Sequence[Said], scene: Scene, brevity: Brevity) -> Written:
     ]
     if any(one.category.bare for one in said):
         return Written(_paragraph(edits), (), brevity)
-    touched = _touched(said, scene)
+    touched = scene.text_touches.union(*(one.touches for one in said))
     keeps = _keeps(scene, touched) if brevity < Brevity.NO_KEEP else ()
     frames = (
         (_where(said, scene), Brevity.NO_WHERE),
@@ -72,22 +95,6 @@ def _paragraph(parts: Sequence[str]) -> str:
 
 def _edit(said: Said, brevity: Brevity) -> str:
     return said.short if brevity >= Brevity.SHORT_EDITS else said.text
-
-
-def _touched(said: Sequence[Said], scene: Scene) -> frozenset[str]:
-    """With what the person's own words seem to speak of."""
-    table = sentences()
-    text = outside_quotes(scene.text)
-    by_text = {name for name, of in table.attributes.items() if found_words(text, of.words)}
-    if found_words(text, table.looked_for["lettering"]):
-        by_text.add("lettering")
-    if _text_asks_for_a_style(scene):
-        by_text |= {"colours", "lighting"}
-    return frozenset(by_text).union(*(one.touches for one in said))
-
-
-def _text_asks_for_a_style(scene: Scene) -> bool:
-    return bool(found_words(outside_quotes(scene.text), sentences().looked_for["style"]))
 
 
 def _pictures(said: Sequence[Said]) -> str:
@@ -121,14 +128,19 @@ def _keep(keeps: Sequence[str], said: Sequence[Said], scene: Scene) -> str:
 
 
 def _identity(said: Sequence[Said], scene: Scene, touched: frozenset[str]) -> str:
-    people_words = sentences().looked_for["person"]
-    if any(found_words(one.named, people_words) for one in said):
+    if any(_takes_somebody_away(one, scene) for one in said):
         return ""
     subjects = [scene.subject]
     product = sentences().subjects["product"]
     if any(one.category.subject == "product" for one in said) and product not in subjects:
         subjects.append(product)
     return _paragraph([_same(subject, touched) for subject in subjects])
+
+
+def _takes_somebody_away(said: Said, scene: Scene) -> bool:
+    """Of one person the people behind may go; of several, they may be among those to keep."""
+    gone = said.target if scene.subject_name == "people" else said.named
+    return bool(found_words(gone, sentences().looked_for["person"]))
 
 
 def _same(subject: Subject, touched: frozenset[str]) -> str:
@@ -151,4 +163,4 @@ def _finish(said: Sequence[Said], scene: Scene) -> str:
 
 def _becomes_another_kind(said: Sequence[Said], scene: Scene) -> bool:
     """Whether a photo may become something else, a drawing say."""
-    return _text_asks_for_a_style(scene) or any(one.category.finish == "wrong" for one in said)
+    return scene.text_asks_for_a_style or any(one.category.finish == "wrong" for one in said)

@@ -11,7 +11,7 @@ from gateway.prompt.sentences import SUBJECTS
 from gateway.prompt.table import Category, Field, Label, categories
 from gateway.prompt.user_text import tidy
 
-LONGEST_TEXT = 4_000
+LONGEST_TEXT = 5_000
 LONGEST_FIELD = 200
 MOST_EDITS = 20
 

@@ -52,7 +52,6 @@ class Clause:
     beside: str = ""
     needs: tuple[str, ...] = ()
     lacks: str = ""
-    touches: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ Their words stay as they are; only what would break the prompt around them is ch
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from functools import cache
 
 _INCH = re.compile(r'(?<=[0-9])"')
 _DETERMINED = re.compile(
@@ -101,18 +101,18 @@ def strange_characters(text: str) -> list[str]:
     return list(dict.fromkeys(strange))
 
 
-def found_words(text: str, words: Iterable[str]) -> list[str]:
-    """English words count as whole ones, also with an s; Thai, which has no spaces, anywhere."""
-    lowered = text.casefold()
-    return [
-        word
-        for word in words
-        if (word in lowered if has_thai(word) else re.search(_whole(word), lowered))
-    ]
+def found_words(text: str, words: tuple[str, ...]) -> list[str]:
+    """As they stand in the text, each once. English ones count as whole words, also with an s; Thai
+    and Chinese, which have no spaces, anywhere."""
+    return list(dict.fromkeys(_any_of(words).findall(text.casefold())))
 
 
-def _whole(word: str) -> str:
-    return rf"(?<![a-z0-9'-]){re.escape(word)}s?(?![a-z0-9'-])"
+@cache
+def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
+    english = "|".join(re.escape(word) for word in words if word.isascii())
+    other = "|".join(re.escape(word) for word in words if not word.isascii())
+    whole = rf"(?<![a-z0-9'-])(?:{english})s?(?![a-z0-9'-])"
+    return re.compile(f"{whole}|{other}" if other else whole)
 
 
 def picture_numbers(text: str) -> list[int]:
