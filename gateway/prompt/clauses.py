@@ -83,9 +83,12 @@ def _fits(
 
 
 def _options(edit: Edit) -> list[Option]:
-    fields = edit.category.fields.values()
-    values = [(field, edit.values.get(field.id, field.default)) for field in fields]
-    return [field.options[value] for field, value in values if value in field.options]
+    found = (_option(edit, field) for field in edit.category.fields.values())
+    return [option for option in found if option]
+
+
+def _option(edit: Edit, field: Field) -> Option | None:
+    return field.options.get(edit.values.get(field.id, field.default))
 
 
 def _said_values(edit: Edit) -> dict[str, str]:
@@ -97,9 +100,9 @@ def _said_values(edit: Edit) -> dict[str, str]:
         if field.kind == "text"
     }
     says = {
-        field.id: fill(field.options[value].say, texts)
+        field.id: fill(option.say, texts) or option.unnamed
         for field in fields
-        if (value := edit.values.get(field.id, field.default)) in field.options
+        if (option := _option(edit, field))
     }
     return {key: value for key, value in (texts | says).items() if value}
 
@@ -108,9 +111,7 @@ def _said_text(field: Field, typed: str) -> str:
     if field.quoted:
         return lettering(typed)
     text = pair_quotes(typed)[0].rstrip(" .")
-    if not text:
-        return field.unnamed
-    return with_article(text) if field.article else text
+    return with_article(text) if text and field.article else text
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -136,13 +137,23 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _is_unnamed(edit: Edit) -> bool:
-    fields = edit.category.fields.values()
-    return any(
-        f"{{{field.id}}}" in option.say and field.id not in edit.values
-        for field in fields
-        for option in _options(edit)
-    )
+def _unused(group: Sequence[Edit], clause: Clause) -> list[Field]:
+    """What was filled in for nothing: words that are not said are lost without a word."""
+    category = group[0].category
+    said = [clause.text, *(option.say for edit in group for option in _options(edit))]
+    used = {name for text in said for name in _PLACEHOLDER.findall(text)}
+    used |= {name for other in category.clauses for name in other.when}
+    return [
+        field
+        for field in category.fields.values()
+        if not (field.required or field.unsaid or field.id in used)
+        and any(field.id in edit.values for edit in group)
+    ]
+
+
+def _is_unnamed(edit: Edit, option: Option) -> bool:
+    names = _PLACEHOLDER.findall(option.say)
+    return bool(option.unnamed) and not any(name in edit.values for name in names)
 
 
 def _warnings(
@@ -153,7 +164,11 @@ def _warnings(
     if clause.lacks:
         missing = category.fields[clause.lacks].label
         found.append(warning("words_missing", category=category.label, field=missing))
-    if any(_is_unnamed(edit) for edit in group):
+    found += [
+        warning("not_used", category=category.label, field=field.label)
+        for field in _unused(group, clause)
+    ]
+    if any(_is_unnamed(edit, option) for edit in group for option in _options(edit)):
         found.append(warning("name_missing"))
     if category.mask_advised and not masked:
         found.append(warning("mask_advised"))

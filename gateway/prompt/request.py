@@ -114,7 +114,8 @@ def _value(field: Field, value: object, where: str) -> str:
     if not isinstance(value, str):
         raise _wrong_type(where, "a text")
     if field.kind == "text":
-        return _text(value, where, LONGEST_FIELD)
+        text = _text(value, where, LONGEST_FIELD)
+        return text if text.strip("\"' .") else ""
     if value and value not in field.options:
         labels = {option.id: option.label for option in field.options.values()}
         raise _unknown(where, value, "option", labels)

@@ -16,11 +16,13 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """`say` is its English in a clause; two options of one `slot` exclude each other."""
+    """`say` is its English in a clause, `unnamed` where the text that it speaks of is missing; two
+    options of one `slot` exclude each other."""
 
     id: str
     label: Label
     say: str
+    unnamed: str = ""
     slot: str = ""
     touches: tuple[str, ...] = ()
     from_picture_2: str = ""
@@ -30,7 +32,8 @@ class Option:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """A choice among `options`, or a text: `quoted` stands between quotation marks in a clause,
-    `drawn` is lettering that the model must draw, `article` is a thing's name."""
+    `drawn` is lettering that the model must draw, `article` is a thing's name; `unsaid` is for the
+    page, not for the model."""
 
     id: str
     label: Label
@@ -38,7 +41,7 @@ class Field:
     required: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)
     default: str = ""
-    unnamed: str = ""
+    unsaid: bool = False
     article: bool = False
     quoted: bool = False
     drawn: bool = False

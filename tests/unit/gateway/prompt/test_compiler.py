@@ -307,6 +307,26 @@ def test_a_place_to_paint_and_a_thing_to_name_are_asked_for() -> None:
     assert codes(compiled(thing, masked=True)) == ["name_missing"]
 
 
+def test_a_thing_named_beside_a_choice_is_removed_as_well() -> None:
+    sign = edit("remove", thing="sign", name="yellow board")
+    answer = compiled(sign, edit("remove", thing="litter"), masked=True)
+    assert "Remove the sign and the yellow board and the litter and" in answer["prompt"]
+
+
+def test_what_was_filled_in_for_nothing_is_pointed_out() -> None:
+    answer = compiled(edit("text", action="remove", old="A", new="B", font="serif"))
+    assert codes(answer) == ["not_used", "not_used"]
+    assert "“New words”" in answer["warnings"][0]["message"]["en"]
+    assert codes(compiled(edit("expand", side="left", amount="25_percent"))) == []
+    assert codes(compiled(edit("restore", damage="fading", colour="as_it_is"))) == []
+
+
+def test_words_of_nothing_but_quotation_marks_are_no_words() -> None:
+    answer = compiled(edit("text", action="replace", old="SALE", new='""'))
+    assert '""' not in answer["prompt"]
+    assert codes(answer) == ["words_missing"]
+
+
 def test_values_that_look_like_templates_stay_as_they_are() -> None:
     name = "{name} [x] {0} %s {who}"
     prompt = compiled(edit("remove", thing="painted", name=name), text="{colour} [ {part}]")
@@ -415,6 +435,24 @@ def _edits_of(category: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
         optional={name: value for name, value in values.items() if name not in required},
     )
     return st.fixed_dictionaries({"category": st.just(category["id"]), "fields": fields})
+
+
+TEXTS = [
+    (category["id"], field["id"], choice, option["id"])
+    for category in options()["categories"]
+    for field in category["fields"]
+    if field["kind"] == "text"
+    for choice in [f["id"] for f in category["fields"] if f["required"]]
+    for option in next(f for f in category["fields"] if f["id"] == choice)["options"]
+]
+
+
+@pytest.mark.parametrize(("category", "text", "choice", "option"), TEXTS)
+def test_a_text_filled_in_is_said_or_pointed_out(
+    category: str, text: str, choice: str, option: str
+) -> None:
+    answer = compiled(edit(category, **{text: "blue zebra", choice: option}))
+    assert ("blue zebra" in answer["prompt"]) != ("not_used" in codes(answer))
 
 
 @settings(max_examples=300, deadline=None)

@@ -39,9 +39,8 @@ def model_sentences() -> Iterator[str]:
         for clause in category.clauses:
             yield from (clause.text, clause.short)
         for field in category.fields.values():
-            yield field.unnamed
             for option in field.options.values():
-                yield from (option.say, option.from_picture_2)
+                yield from (option.say, option.unnamed, option.from_picture_2)
     yield from sentences().frame.values()
     for subject in sentences().subjects.values():
         yield from (subject.who, subject.edges, subject.anatomy, subject.textures)
