@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.prompt.clauses import Said, say
 from gateway.prompt.conflicts import second_run, settle
-from gateway.prompt.frame import MOST_WORDS, Brevity, Scene, Written, look_at, write
+from gateway.prompt.frame import BREVITIES, MOST_WORDS, LeftOut, Scene, Written, look_at, write
 from gateway.prompt.own_words import check_words
 from gateway.prompt.request import Request, parse_request
 from gateway.prompt.sentences import UNKNOWN_SUBJECT, sentences, warning
@@ -74,8 +74,8 @@ def _shortest_needed(said: Sequence[Said], scene: Scene) -> tuple[Written, Seque
     the likeness of a face goes unsaid."""
     least = min(1, len(said))
     for count in range(len(said), least - 1, -1):
-        for brevity in Brevity:
-            if brevity == Brevity.EDITS_ONLY and count > least:
+        for brevity in BREVITIES:
+            if brevity.left_out == LeftOut.IDENTITY and count > least:
                 continue
             written = write(said[:count], scene, brevity)
             if written.fits:
@@ -101,4 +101,4 @@ def _about_subject(request: Request, said: Sequence[Said]) -> Warnings:
 def _about_length(written: Written) -> Warnings:
     if written.word_count > MOST_WORDS:
         return [warning("long_text", count=written.word_count, limit=MOST_WORDS)]
-    return [warning("many_edits")] if written.brevity >= Brevity.SHORT_EDITS else []
+    return [warning("shortened")] if written.brevity.short_edits else []

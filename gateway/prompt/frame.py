@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from gateway.prompt.clauses import Said, joined
 from gateway.prompt.sentences import Subject, sentences
@@ -13,16 +14,27 @@ MOST_WORDS = 120
 _MOST_CHARACTERS = 4_000
 
 
-class Brevity(IntEnum):
+class LeftOut(IntEnum):
     """What goes first where the words are too many; each goes with all before it."""
 
-    FULL = 0
-    NO_FINISH = 1
-    NO_FRAMING = 2
-    SHORT_EDITS = 3
-    NO_KEEP = 4
-    NO_WHERE = 5
-    EDITS_ONLY = 6
+    NOTHING = 0
+    FINISH = 1
+    FRAMING = 2
+    KEEP = 3
+    WHERE = 4
+    IDENTITY = 5
+
+
+class Brevity(NamedTuple):
+    short_edits: bool
+    left_out: LeftOut
+
+
+# From the fullest: short sentences make room for what is kept before that goes unsaid.
+BREVITIES = (
+    *(Brevity(False, left_out) for left_out in LeftOut if left_out < LeftOut.KEEP),
+    *(Brevity(True, left_out) for left_out in LeftOut),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +89,17 @@ def write(said: Sequence[Said], scene: Scene, brevity: Brevity) -> Written:
     if any(one.category.bare for one in said):
         return Written(_paragraph(edits), (), brevity)
     touched = scene.text_touches.union(*(one.touches for one in said))
-    keeps = _keeps(scene, touched) if brevity < Brevity.NO_KEEP else ()
-    frames = (
-        (_where(said, scene), Brevity.NO_WHERE),
-        (_keep(keeps, said, scene), Brevity.NO_KEEP),
-        (_identity(said, scene, touched), Brevity.EDITS_ONLY),
-        (_framing(scene, touched), Brevity.NO_FRAMING),
-        (_finish(said, scene), Brevity.NO_FINISH),
+    left_out = brevity.left_out
+    keeps = _keeps(scene, touched) if left_out < LeftOut.KEEP else ()
+    around = (
+        (LeftOut.WHERE, _where(said, scene)),
+        (LeftOut.KEEP, _keep(keeps, said, scene)),
+        (LeftOut.IDENTITY, _identity(said, scene, touched)),
+        (LeftOut.FRAMING, _framing(scene, touched)),
+        (LeftOut.FINISH, _finish(said, scene)),
     )
-    around = [text for text, gone_from in frames if brevity < gone_from]
-    return Written(_paragraph([_pictures(said), *edits, *around]), keeps, brevity)
+    told = [text for what, text in around if left_out < what]
+    return Written(_paragraph([_pictures(said), *edits, *told]), keeps, brevity)
 
 
 def _paragraph(parts: Sequence[str]) -> str:
@@ -94,7 +107,7 @@ def _paragraph(parts: Sequence[str]) -> str:
 
 
 def _edit(said: Said, brevity: Brevity) -> str:
-    return said.short if brevity >= Brevity.SHORT_EDITS else said.text
+    return said.short if brevity.short_edits else said.text
 
 
 def _pictures(said: Sequence[Said]) -> str:

@@ -344,7 +344,7 @@ def test_too_many_words_lose_the_finish_first_and_the_likeness_never() -> None:
     )  # fmt: skip
     assert "fitted to the same body" not in seven["prompt"]
     assert "same facial features" in seven["prompt"]
-    assert codes(seven).count("many_edits") == 1
+    assert codes(seven).count("shortened") == 1
 
 
 def test_what_does_not_fit_at_all_waits_for_a_second_run() -> None:

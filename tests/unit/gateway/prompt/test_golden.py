@@ -1,9 +1,9 @@
-"""`python -m tests.unit.gateway.prompt.golden` writes the files anew."""
+"""`python -m tests.unit.gateway.prompt.golden_files` writes the files anew."""
 
 import pytest
 
 from gateway.prompt import compile_prompt, options
-from tests.unit.gateway.prompt.golden import (
+from tests.unit.gateway.prompt.golden_files import (
     OPTIONS,
     option_lines,
     option_requests,

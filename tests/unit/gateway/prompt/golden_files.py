@@ -1,5 +1,7 @@
-"""What the golden files beside this hold; `python -m tests.unit.gateway.prompt.golden` writes them
-anew, for a reviewer to read."""
+"""What the golden files beside this hold.
+
+`python -m tests.unit.gateway.prompt.golden_files` writes them anew, for a reviewer to read.
+"""
 
 import json
 from collections.abc import Iterator
