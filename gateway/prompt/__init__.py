@@ -4,8 +4,8 @@ What can be chosen is data: categories.toml; what is written around it, and warn
 sentences.toml.
 """
 
+from gateway.errors import InvalidOptions
 from gateway.prompt.compiler import attribute_labels, compile_prompt, sees_whole_photo
-from gateway.prompt.errors import InvalidOptions
 from gateway.prompt.listing import options
 
 __all__ = ["InvalidOptions", "attribute_labels", "compile_prompt", "options", "sees_whole_photo"]

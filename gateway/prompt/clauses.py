@@ -51,7 +51,9 @@ def say(group: Sequence[Edit], beside: Collection[str], subject: Subject, *, mas
         target=fill(category.target, whole),
         touches=frozenset(category.touches).union(*(option.touches for option in options)),
         from_picture_2=tuple(o.from_picture_2 for o in options if o.from_picture_2),
-        named=" ".join(values.get(field.id, "") for field in fields if field.article),
+        named=" ".join(
+            e.values.get(field.id, "") for e in group for field in fields if field.article
+        ),
         drawn=" ".join(values.get(field.id, "") for field in fields if field.drawn),
         warnings=tuple(_warnings(group, clause, options, masked=masked)),
     )

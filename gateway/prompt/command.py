@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.errors import InvalidOptions
 from gateway.prompt.compiler import compile_prompt
-from gateway.prompt.errors import InvalidOptions
 from gateway.prompt.table import Category, Field, categories
 
 _MOST_BYTES = 1_000_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.prompt.errors import InvalidOptions
+from gateway.errors import InvalidOptions
 from gateway.prompt.sentences import SUBJECTS
 from gateway.prompt.table import Category, Field, Label, categories
 from gateway.prompt.user_text import tidy

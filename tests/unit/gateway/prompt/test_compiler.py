@@ -145,11 +145,13 @@ def test_a_person_with_a_product_keep_both_likenesses() -> None:
         (edit("remove", thing="painted", name="woman in red"), "person"),
         (edit("remove", thing="painted", name="คนใส่เสื้อแดง"), "people"),
         (edit("remove", thing="people_behind"), "people"),
+        (edit("remove", thing="painted", name="the boy"), None),
     ],
 )
-def test_whoever_is_removed_is_not_kept(edit_: dict[str, Any], subject: str) -> None:
-    prompt = compiled(edit_, LITTER, subject=subject)["prompt"]
-    assert PERSON not in prompt
+def test_whoever_is_removed_is_not_kept(edit_: dict[str, Any], subject: str | None) -> None:
+    car = edit("remove", thing="painted", name="red car")
+    prompt = compiled(edit_, car, LITTER, subject=subject)["prompt"]
+    assert "same person" not in prompt
     assert PEOPLE not in prompt
 
 
