@@ -138,7 +138,7 @@ def _failure(messages: Mapping[str, Any]) -> WorkerError:
     )
     if damage(exception_type, reason) is Damage.DEVICE:
         # Another worker has another GPU.
-        error.refresh_worker = error.retryable = True  # type: ignore[misc]
+        error.refresh_worker = error.retryable = True
     return error
 
 

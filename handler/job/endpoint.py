@@ -12,8 +12,9 @@ from handler.comfy_api import Reporter, Send
 from handler.errors import InternalError, Interrupted, WorkerError
 from handler.job.answer import error_answer
 from handler.job.parse import parse_job, request_id_of
-from handler.job.runner import Runner, Timings
-from handler.job.saving import save_answer
+from handler.job.runner import Runner
+from handler.job.save_dir import save_answer
+from handler.job.timings import Timings
 from handler.logs import get_logger
 from handler.pictures import ImageLimits
 from handler.workflow import ModelNames

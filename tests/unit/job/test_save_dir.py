@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from handler.job.saving import save_answer
+from handler.job.save_dir import save_answer
 
 
 def entry(filename: str, data: bytes) -> dict[str, Any]:
