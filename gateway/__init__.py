@@ -5,6 +5,7 @@ How it hangs together, from the bottom up (the arrows are held by import-linter)
     errors, clock     every error a caller can get, by code; time, which is passed in everywhere
     job               JobState, the frozen Job (one row of `jobs`), the events that can happen to it
     lifecycle         TRANSITIONS and advance(job, event, now) -> Change or None; pure
+    ledger            prices, and the lines of credits that a Change means; pure
     report            what a worker or RunPod says of a job -> event; pure
     settings          the environment, read once
     store/            tables, migrations, database, and the verbs on them: one transaction each

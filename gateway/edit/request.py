@@ -10,17 +10,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from gateway.errors import InvalidRequest
 from handler.contract.input_types import (
     CFG,
-    LONGEST_NAME_BYTES,
-    LONGEST_PROMPT,
     LONGEST_TIMEOUT_S,
     LORA_STRENGTH,
-    NOT_IN_NAMES,
     QUALITY,
     REQUEST_ID,
     SEED,
     STEPS,
     Ratio,
 )
+from handler.contract.says import LONGEST_NAME_BYTES, LONGEST_PROMPT, NOT_IN_NAMES
 from handler.sources.addresses import AddressFault, HttpsUrl
 
 MOST_WORKFLOW_IMAGES = 16

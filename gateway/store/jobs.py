@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.errors import RequestIdTaken
 from gateway.job import OWN, RUNPOD, CancelAsked, Event, HolderLost, Job, JobState, Rerouted, Taken
 from gateway.lifecycle import DEFAULT_ATTEMPTS, Change, advance
+from gateway.store.books import Books
 from gateway.store.database import Database
 from gateway.store.tables import hook_deliveries, job_events, jobs
 
@@ -22,28 +23,32 @@ _COLUMNS = [jobs.c[name] for name in _FIELDS]
 
 
 class JobStore:
-    """`attempts` is how often a job is tried. `hear` lets who waits in this process look."""
+    """`attempts` is how often a job is tried. `hear` lets who waits in this process look. `books`
+    has the lines of credits that each change means."""
 
     def __init__(
         self,
         database: Database,
         attempts: int = DEFAULT_ATTEMPTS,
         hear: Hear = lambda _job: None,
+        books: Books | None = None,
     ) -> None:
         self.database = database
+        self._books = books or Books(database, is_on=False)
         self._attempts = attempts
         self._hear = hear
         self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
 
     def create(self, job: Job) -> tuple[Job, bool]:
         """The job, and whether it is new: the same request id of the same owner gives the job that
-        was there. Raises RequestIdTaken when that one had another body."""
+        was there. Raises RequestIdTaken when that one had another body, and NotEnoughCredits."""
 
         def work(connection: Connection) -> tuple[Job, bool]:
             row = {**asdict(job), "seq": 1}
             statement = self._insert(jobs).values(row).on_conflict_do_nothing()
             if connection.execute(statement.returning(jobs.c.id)).one_or_none() is not None:
                 _write_event(connection, job.id, 1, job.created_at, job.state, "Created")
+                self._books.hold(connection, job)
                 return _with(job, seq=1), True
             there = _one(connection, _of_request(job.owner, job.request_id))
             if there is None:
@@ -74,11 +79,11 @@ class JobStore:
         )
 
     def apply(self, change: Change | None) -> Job | None:
-        """Writes the change, its event and the hook that falls due, in one transaction. None when
-        the row is no longer as it was when the change was decided."""
+        """Writes the change, its event, its credits and the hook that falls due, in one
+        transaction. None when the row is no longer as it was when the change was decided."""
         if change is None:
             return None
-        changed = self.database.write(lambda connection: _apply(connection, change))
+        changed = self.database.write(lambda connection: self._write(connection, change))
         if changed is not None:
             self._hear(changed)
         return changed
@@ -255,8 +260,12 @@ class JobStore:
                 .with_for_update(skip_locked=True)
             )  # fmt: skip
             found = list(map(_job, rows))
-            changed = (self._advance(connection, job, event, now) for job in found)
-            return [job for job in changed if job is not None]
+            # In the owners' order, as the books want it; the answer is in the rows' own.
+            changed = {
+                job.id: self._advance(connection, job, event, now)
+                for job in sorted(found, key=lambda job: job.owner)
+            }
+            return [job for row in found if (job := changed[row.id]) is not None]
 
         if not self._select(where, 1):
             # So that looking in vain, which happens all day, is no write.
@@ -272,7 +281,13 @@ class JobStore:
 
     def _advance(self, connection: Connection, job: Job, event: Event, now: int) -> Job | None:
         change = advance(job, event, now, self._attempts)
-        return None if change is None else _apply(connection, change)
+        return None if change is None else self._write(connection, change)
+
+    def _write(self, connection: Connection, change: Change) -> Job | None:
+        job = _apply(connection, change)
+        if job is not None:
+            self._books.end(connection, change, job)
+        return job
 
 
 def _apply(connection: Connection, change: Change) -> Job | None:
