@@ -13,7 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.api import client, create, ops, problems, queue, runpod, uploads, worker
+from gateway.api import client, create, credits, ops, problems, queue, runpod, uploads, worker
 from gateway.api.background import Background
 from gateway.api.bell import Bell
 from gateway.api.context import Context
@@ -34,6 +34,7 @@ from gateway.settings import Settings, is_loopback
 from gateway.steps.finish import Finisher
 from gateway.steps.rescue import expire, lose_silent_workers
 from gateway.steps.sweep import Sweeper
+from gateway.store.books import Books
 from gateway.store.database import Database, only_process
 from gateway.store.jobs import JobStore
 from gateway.store.keys import Keys
@@ -119,6 +120,8 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     if role != "orchestrator":
         for routes in (create, queue, uploads, worker, client, runpod):
             app.include_router(routes.router)
+        if context.books.is_on:
+            app.include_router(credits.router)
     origins = parts.settings.origins
     if origins:
         app.add_middleware(
@@ -144,7 +147,8 @@ def _context(parts: Parts) -> Context:
         metrics.hear(job)
         context.wake_steps(job)
 
-    store = JobStore(database, settings.gateway_attempts, hear)
+    books = Books(database, is_on=settings.gateway_credits == "test")
+    store = JobStore(database, settings.gateway_attempts, hear, books)
     policy = CreatePolicy(
         backend=RUNPOD if settings.gateway_route == "runpod" else OWN,
         queue_ttl_ms=int(settings.gateway_queue_ttl_s * 1000),
@@ -155,7 +159,8 @@ def _context(parts: Parts) -> Context:
         store, objects, clock, fetch_picture, settings.gateway_result_prefix, process
     )
     context = Context(
-        settings=settings, clock=clock, store=store, reads=reads, uploads=Uploads(database),
+        settings=settings, clock=clock, store=store, books=books, reads=reads,
+        uploads=Uploads(database),
         workers=workers, objects=objects, creator=Creator(store, objects, clock, policy),
         own=OwnGpus(
             store, workers, objects, clock, int(settings.gateway_lease_s * 1000), process,
