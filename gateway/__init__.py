@@ -13,6 +13,7 @@ How it hangs together, from the bottom up (the arrows are held by import-linter)
     edit/             a caller's request -> what is checked and stored, and the worker's input
     prompt/           options -> prompt
     runpod/           RunPod's cloud as a client sees it
+    demo/             takes jobs as an own worker does, and draws over their pictures
     own/              RunPod's worker protocol, for own GPUs; works on the store, knows no HTTP
     steps/            background work: each step does one short thing and says how many rows
     api/              routes

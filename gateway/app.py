@@ -23,10 +23,11 @@ from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
 from gateway.clock import Clock, SystemClock
 from gateway.cloud import cloud_steps, make_cloud
+from gateway.demo import DemoWorker
 from gateway.edit.create import CreatePolicy, Creator
 from gateway.errors import InvalidSettings, StoreUnavailable
 from gateway.fetch import fetch_picture
-from gateway.job import OWN, RUNPOD, Job
+from gateway.job import DEMO, OWN, RUNPOD, Job, JobState
 from gateway.objects import DiskObjects, ObjectStore, S3Objects
 from gateway.orchestrator import Orchestrator, Step
 from gateway.own import OwnGpus
@@ -48,6 +49,8 @@ ROLES = ("all", "api", "orchestrator")
 DRAIN_S = 10.0
 # Long polls hold none; creates, statuses and results do, each for milliseconds.
 _THREADS = 64
+_BACKENDS = {"runpod": RUNPOD, "demo": DEMO}
+_DEMO_RUNNERS = 2
 
 log = get_logger()
 
@@ -150,7 +153,7 @@ def _context(parts: Parts) -> Context:
     books = Books(database, is_on=settings.gateway_credits == "test")
     store = JobStore(database, settings.gateway_attempts, hear, books)
     policy = CreatePolicy(
-        backend=RUNPOD if settings.gateway_route == "runpod" else OWN,
+        backend=_BACKENDS.get(settings.gateway_route, OWN),
         queue_ttl_ms=int(settings.gateway_queue_ttl_s * 1000),
         open_jobs=settings.gateway_open_jobs,
         result_prefix=settings.gateway_result_prefix,
@@ -184,6 +187,7 @@ def _steps(context: Context) -> list[Step]:
     )  # fmt: skip
     return [
         *(cloud_steps(context.cloud) if context.cloud is not None else ()),
+        *_demo_steps(context),
         Step("finish", 0.5, context.finisher.step),
         Step("silent workers", 1, lambda: lose_silent_workers(store, clock)),
         Step("expire", 5, lambda: expire(store, clock)),
@@ -191,6 +195,21 @@ def _steps(context: Context) -> list[Step]:
         Step("old uploads", 60, sweeper.uploads),
         Step("orphans", 3600, sweeper.orphans),
     ]
+
+
+def _demo_steps(context: Context) -> list[Step]:
+    if context.settings.gateway_route != "demo":
+        return []
+    worker = DemoWorker(
+        context.store, context.objects, context.clock, context.finisher.finish,
+        f"demo-{uuid.uuid4().hex[:8]}",
+    )  # fmt: skip
+    return [
+        Step(
+            "demo", 0.5, worker.step, _DEMO_RUNNERS,
+            lambda job: job.state is JobState.QUEUED and job.backend == DEMO,
+        )
+    ]  # fmt: skip
 
 
 def _recover(context: Context) -> None:

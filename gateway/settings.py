@@ -182,6 +182,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"GATEWAY_ROUTE={self.gateway_route} needs RUNPOD_API_KEY and RUNPOD_ENDPOINT_ID"
             )
+        public = urlsplit(self.gateway_public_url or "http://localhost").hostname
+        if self.gateway_route == "demo" and not (
+            is_loopback(self.listen[0]) and is_loopback(public)
+        ):
+            raise ValueError(
+                "GATEWAY_ROUTE=demo draws over pictures instead of editing them, so it serves this "
+                "machine only: GATEWAY_LISTEN and GATEWAY_PUBLIC_URL must be of 127.0.0.1"
+            )
         return self
 
     @property

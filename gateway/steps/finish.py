@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, InvalidOutput, Unavailable
 from gateway.job import RAW, Fault, Job, JobState, NotStored, Stored, TryFailed
 from gateway.objects import ObjectMissing, ObjectStore
+from gateway.steps.outside import count_outside
 from gateway.store.jobs import JobStore
 from handler.logs import get_logger
 from handler.pictures import DECODER_ERRORS
@@ -119,6 +120,7 @@ class Finisher:
         seed, timings = output.get("seed"), output.get("timings")
         return Stored(
             first["key"], results, first["width"], first["height"], first["sha256"],
+            count_outside(job, first, self._objects, output.get("pixels_changed_outside")),
             seed=seed if isinstance(seed, int) and 0 <= seed < 2**64 else None,
             timings=self._timings(job, timings if isinstance(timings, Mapping) else {}),
         )  # fmt: skip

@@ -9,7 +9,18 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, insert, se
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.errors import RequestIdTaken
-from gateway.job import OWN, RUNPOD, CancelAsked, Event, HolderLost, Job, JobState, Rerouted, Taken
+from gateway.job import (
+    DEMO,
+    OWN,
+    RUNPOD,
+    CancelAsked,
+    Event,
+    HolderLost,
+    Job,
+    JobState,
+    Rerouted,
+    Taken,
+)
 from gateway.lifecycle import DEFAULT_ATTEMPTS, Change, advance
 from gateway.store.books import Books
 from gateway.store.database import Database
@@ -116,10 +127,12 @@ class JobStore:
         """Only while nobody has it."""
         return self.record(job_id, CancelAsked(), now, lambda job: job.state is JobState.QUEUED)
 
-    def take(self, worker: str, most: int, now: int, lease_until: int) -> list[Job]:
+    def take(
+        self, worker: str, most: int, now: int, lease_until: int, backend: str = OWN
+    ) -> list[Job]:
         """Up to `most` of the jobs that wait for an own GPU, the oldest first; now the worker's."""
         return self._record_all(
-            and_(jobs.c.state == JobState.QUEUED, jobs.c.backend == OWN, jobs.c.due_at <= now),
+            and_(jobs.c.state == JobState.QUEUED, jobs.c.backend == backend, jobs.c.due_at <= now),
             Taken(worker, lease_until), now, most,
         )  # fmt: skip
 
@@ -137,7 +150,7 @@ class JobStore:
         """Takes jobs from own workers whose lease is over."""
         return self._record_all(
             and_(
-                jobs.c.state == JobState.RUNNING, jobs.c.backend == OWN,
+                jobs.c.state == JobState.RUNNING, jobs.c.backend.in_((OWN, DEMO)),
                 jobs.c.due_at <= now, jobs.c.lease_until <= now,
             ),
             HolderLost(), now, most,
@@ -243,7 +256,9 @@ class JobStore:
             held = and_(jobs.c.finished_at.is_(None), jobs.c.lease_until > 0)
             own = and_(jobs.c.state == JobState.RUNNING, jobs.c.backend == OWN)
             # Of the two, the first must not touch what the second is for.
-            others = update(jobs).where(held, ~own).values(lease_until=0, lease_owner=None)
+            at_once = case((jobs.c.due_at > now, now), else_=jobs.c.due_at)
+            others = update(jobs).where(held, ~own)
+            others = others.values(lease_until=0, lease_owner=None, due_at=at_once)
             freed = connection.execute(others).rowcount
             workers = update(jobs).where(own, jobs.c.lease_until < own_until)
             connection.execute(workers.values(lease_until=own_until, due_at=own_until))
