@@ -27,7 +27,7 @@ from gateway.steps.cloud import Cloud, each
 from handler.logs import get_logger
 
 _TOGETHER = 4
-_FIRST_LOOK_MS = 1_000
+_FIRST_LOOK_MS = 500
 # Time for a hook to tell the id that a lost answer did not.
 _RESCUE_MS = 3_000
 _STORE_AGAIN_MS = 5_000

@@ -24,6 +24,8 @@ from tests.fakes.runpod_work import Result, paint
 
 _FORGOTTEN = (404, {"Content-Type": "application/json"}, '{"error": "job not found"}')
 
+_RETRYABLE = ("comfy_exited", "interrupted", "upload_failed")
+
 Answer = tuple[int, dict[str, str], str]
 
 
@@ -150,7 +152,7 @@ class RunPodCloud:
     def forget(self, job_id: str) -> None:
         """As RunPod does at the end of the retention or the ttl."""
         with self._changed:
-            del self.jobs[job_id]
+            self.jobs.pop(job_id).status = "CANCELLED"
 
     async def _open(self) -> int:
         app = web.Application(client_max_size=0)
@@ -327,7 +329,13 @@ class RunPodCloud:
         if job.oddity.raises:
             return {"error": JSON_ERROR}
         if code := job.oddity.fails:
-            failure = {"ok": False, "code": code, "message": "broken on purpose", "retryable": True}
+            again = code in _RETRYABLE
+            failure = {
+                "ok": False,
+                "code": code,
+                "message": "broken on purpose",
+                "retryable": again,
+            }
             return {"error": f"{code}: broken on purpose", "output": failure}
         return self.execute({"id": job.id, "input": job.body["input"]})
 
