@@ -15,6 +15,7 @@ from gateway.errors import Unavailable
 from gateway.job import (
     RAW,
     DeadlinePassed,
+    Event,
     HolderLost,
     Job,
     JobState,
@@ -31,7 +32,6 @@ from gateway.runpod.report import (
     Failed,
     Lost,
     Report,
-    Waiting,
     Working,
     report_of,
 )
@@ -99,25 +99,16 @@ class Reconciler:
         return report_of(await self._cloud.client.status(job.endpoint_id, remote_id))
 
     async def _follow(self, job: Job, report: Report) -> int | None:
-        cloud = self._cloud
+        if (ending := _ending(job, report)) is not None:
+            await self._cloud.apply(job, ending)
+            return None
         match report:
-            case Waiting():
-                return await self._next_look(job)
-            case Working(phase, percent):
-                return await self._progress(job, phase, percent)
-            case Done(None) if job.kind != RAW:
-                await cloud.apply(job, TryFailed(NO_OUTPUT))
-            case Done(output) if not _is_of(job, output):
-                await cloud.apply(job, HolderLost("RunPod has the answer to another job"))
             case Done(output):
                 return await self._arrive(job, output)
-            case Failed(fault):
-                await cloud.apply(job, TryFailed(fault))
-            case Lost(message):
-                await cloud.apply(job, HolderLost(message))
-            case Cancelled():
-                await cloud.apply(job, Stopped())
-        return None
+            case Working(phase, percent):
+                return await self._progress(job, phase, percent)
+            case _:
+                return await self._next_look(job)
 
     async def _progress(self, job: Job, phase: str | None, percent: int | None) -> int | None:
         look_at = await self._next_look(job)
@@ -195,6 +186,23 @@ class Reconciler:
         since_ms = max(now - job.updated_at, 0)
         wanted_ms = max(_LEAST_MS, since_ms // 5, jobs * 1000 // _CHEAP_LOOKS_PER_S)
         return now + max(min(wanted_ms, _MOST_MS), jobs * 1000 // _LOOKS_PER_S)
+
+
+def _ending(job: Job, report: Report) -> Event | None:
+    """What ends the try without a result."""
+    match report:
+        case Done(None) if job.kind != RAW:
+            return TryFailed(NO_OUTPUT)
+        case Done(output) if not _is_of(job, output):
+            return HolderLost("RunPod has the answer to another job")
+        case Failed(fault):
+            return TryFailed(fault)
+        case Lost(message):
+            return HolderLost(message)
+        case Cancelled():
+            return Stopped()
+        case _:
+            return None
 
 
 def _is_of(job: Job, output: Any, is_sure: bool = True) -> bool:

@@ -193,9 +193,12 @@ class RunPodCloud:
             self._requests.append(seen)
         if seen.fault == "slow":
             await asyncio.sleep(self.slow_s)
-        if seen.fault in (None, "slow", "lost", "garbage"):
+        if seen.fault in (None, "slow", "late", "lost", "garbage"):
             status, headers, text = self._answer(request, seen, len(raw))
-        if seen.fault not in (None, "slow"):
+        if seen.fault == "late":
+            self._notify()
+            await asyncio.sleep(self.slow_s)
+        elif seen.fault not in (None, "slow"):
             status, headers, text = FAULTS[seen.fault]
         seen.status = status
         self._notify()
