@@ -84,7 +84,7 @@ def _over(picture: Image.Image, area: Box, seed: int) -> Image.Image:
             (left + height + step, area.top), (left + step, area.bottom),
         ]  # fmt: skip
         brush.polygon(corners, fill=110)
-    result.paste(light, mask=veil)
+    result.paste("white", mask=veil)
     size = max(4, min(width // 3, height // 2))
     middle = (area.left + width / 2, area.top + height / 2)
     ImageDraw.Draw(result).text(
