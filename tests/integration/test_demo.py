@@ -111,8 +111,9 @@ def runs(gateway: GatewayProcess, job_id: str) -> None:
 def draws(gateway: GatewayProcess, job_id: str) -> None:
     """Until it has said more than that it runs, or has ended already."""
     gateway.wait(job_id, "running", "succeeded")
-    while gateway.status(job_id)["phase"] not in {"execute", "deliver", "store", None}:
-        pass
+    while (status := gateway.status(job_id))["status"] == "running":
+        if status["phase"] not in {None, "wait"}:
+            return
 
 
 def nothing(_gateway: GatewayProcess, _job_id: str) -> None:
