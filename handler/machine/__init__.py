@@ -7,10 +7,12 @@ from handler.machine.malloc import return_large_buffers
 from handler.machine.memory import host_memory_bytes
 from handler.machine.orphans import end_forks_with_worker
 from handler.machine.page_cache import AheadFile, reading_ahead
+from handler.machine.shutdown import Shutdown
 
 __all__ = [
     "AheadFile",
     "Gpu",
+    "Shutdown",
     "cuda_first",
     "end_forks_with_worker",
     "has_gpu",

@@ -24,6 +24,7 @@ from runpod.serverless.modules.worker_state import IS_LOCAL_TEST
 
 from handler.errors import InternalError, WorkerError
 from handler.logs import get_logger
+from handler.machine import Shutdown
 from handler.runpod.fitness import Check
 from handler.runpod.sdk_loop import Hands, LoopControl, send_results_again
 
@@ -38,10 +39,10 @@ log = get_logger()
 
 
 def serve(
-    handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitable[None]],
-    leave_at_once: Callable[[], None] = lambda: None,
+    handler: Handler, *, concurrency: int, shutdown: Shutdown,
+    stop_jobs: Callable[[], Awaitable[None]], leave_at_once: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Run the SDK's loop until the worker is told to end; returns then.
+    """Run the SDK's loop until the worker is told to end, by which `shutdown` begins; returns then.
 
     At most `concurrency` jobs are in hand, from their take to their result's arrival. `stop_jobs`
     is awaited on SIGTERM and SIGINT, and ends the jobs in the handler's hands; `leave_at_once` is
@@ -52,7 +53,7 @@ def serve(
     send_results_again()
     hands = Hands(concurrency)
     hands.wrap_jobs()
-    control = LoopControl(stop_jobs, leave_at_once)
+    control = LoopControl(shutdown, stop_jobs, leave_at_once)
 
     def modify_concurrency(_current: int) -> int:
         # The first moment in the loop: the SDK has set its signal handlers just before.
