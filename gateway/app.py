@@ -13,7 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.api import client, create, ops, problems, queue, uploads, worker
+from gateway.api import client, create, ops, problems, queue, runpod, uploads, worker
 from gateway.api.background import Background
 from gateway.api.bell import Bell
 from gateway.api.context import Context
@@ -22,6 +22,7 @@ from gateway.api.guard import Guard
 from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
 from gateway.clock import Clock, SystemClock
+from gateway.cloud import cloud_steps, make_cloud
 from gateway.edit.create import CreatePolicy, Creator
 from gateway.errors import InvalidSettings, StoreUnavailable
 from gateway.fetch import fetch_picture
@@ -93,6 +94,7 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     context = _context(parts)
     _check_keys(context)
     orchestrator = Orchestrator(_steps(context) if role != "api" else ())
+    context.wake_steps = orchestrator.hear
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -103,6 +105,8 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
         yield
         context.bell.close()
         await orchestrator.stop(DRAIN_S)
+        if context.cloud is not None:
+            await context.cloud.client.aclose()
         await context.background.drain(DRAIN_S)
 
     app = FastAPI(
@@ -113,7 +117,7 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     problems.install(app)
     app.include_router(ops.router)
     if role != "orchestrator":
-        for routes in (create, queue, uploads, worker, client):
+        for routes in (create, queue, uploads, worker, client, runpod):
             app.include_router(routes.router)
     origins = parts.settings.origins
     if origins:
@@ -138,6 +142,7 @@ def _context(parts: Parts) -> Context:
     def hear(job: Job) -> None:
         bell.hear(job)
         metrics.hear(job)
+        context.wake_steps(job)
 
     store = JobStore(database, settings.gateway_attempts, hear)
     policy = CreatePolicy(
@@ -146,6 +151,9 @@ def _context(parts: Parts) -> Context:
         open_jobs=settings.gateway_open_jobs,
         result_prefix=settings.gateway_result_prefix,
     )
+    finisher = Finisher(
+        store, objects, clock, fetch_picture, settings.gateway_result_prefix, process
+    )
     context = Context(
         settings=settings, clock=clock, store=store, reads=reads, uploads=Uploads(database),
         workers=workers, objects=objects, creator=Creator(store, objects, clock, policy),
@@ -153,8 +161,9 @@ def _context(parts: Parts) -> Context:
             store, workers, objects, clock, int(settings.gateway_lease_s * 1000), process,
             metrics.late_results.inc,
         ),
-        finisher=Finisher(
-            store, objects, clock, fetch_picture, settings.gateway_result_prefix, process
+        finisher=finisher,
+        cloud=make_cloud(
+            settings, store, objects, clock, finisher, process, metrics.late_results.inc
         ),
         guard=Guard(settings, Keys(database).all), bell=bell, pollers=Pollers(),
         background=Background(), metrics=metrics, worker_key=worker_key(settings),
@@ -169,6 +178,7 @@ def _steps(context: Context) -> list[Step]:
         int(context.settings.gateway_result_days * 86_400_000),
     )  # fmt: skip
     return [
+        *(cloud_steps(context.cloud) if context.cloud is not None else ()),
         Step("finish", 0.5, context.finisher.step),
         Step("silent workers", 1, lambda: lose_silent_workers(store, clock)),
         Step("expire", 5, lambda: expire(store, clock)),

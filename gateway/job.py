@@ -169,8 +169,11 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Overflowed:
-    """It has waited too long for an own GPU, and is RunPod's from now on."""
+class Rerouted:
+    """Another back end is to run it: it has waited too long for an own GPU, or RunPod takes
+    nothing."""
+
+    backend: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,6 @@ class DeadlinePassed:
 
 
 Event = (
-    Taken | Overflowed | Claimed | Sent | NotTaken | Progressed | ResultArrived | TryFailed
+    Taken | Rerouted | Claimed | Sent | NotTaken | Progressed | ResultArrived | TryFailed
     | HolderLost | Stored | NotStored | CancelAsked | Stopped | DeadlinePassed
 )  # fmt: skip

@@ -25,8 +25,8 @@ from gateway.job import (
     JobState,
     NotStored,
     NotTaken,
-    Overflowed,
     Progressed,
+    Rerouted,
     ResultArrived,
     Sent,
     Stopped,
@@ -47,7 +47,7 @@ _OK, _BAD, _OFF = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 TRANSITIONS: Mapping[tuple[JobState, type], tuple[JobState, ...]] = MappingProxyType(
     {
         (_Q, Taken): (_R,),
-        (_Q, Overflowed): (_Q,),
+        (_Q, Rerouted): (_Q,),
         (_Q, Claimed): (_S,),
         (_Q, ResultArrived): (_F,),  # of a holder that was given up too early
         (_Q, CancelAsked): (_OFF,),
@@ -136,8 +136,11 @@ def _taken(_job: Job, event: Taken, now: int, _attempts: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _overflowed(_job: Job, _event: Overflowed, now: int, _attempts: int) -> dict[str, Any]:
-    return {"backend": RUNPOD, "due_at": now}
+def _rerouted(_job: Job, event: Rerouted, now: int, _attempts: int) -> dict[str, Any]:
+    return {
+        "backend": event.backend, "due_at": now, "lease_until": 0, "lease_owner": None,
+        "waiting_for": None,
+    }  # fmt: skip
 
 
 def _claimed(_job: Job, event: Claimed, _now: int, _attempts: int) -> dict[str, Any]:
@@ -254,7 +257,7 @@ def _note(event: Event) -> str:
 _RULES: Mapping[type, Callable[[Job, Any, int, int], dict[str, Any]]] = MappingProxyType(
     {
         Taken: _taken,
-        Overflowed: _overflowed,
+        Rerouted: _rerouted,
         Claimed: _claimed,
         Sent: _sent,
         NotTaken: _not_taken,

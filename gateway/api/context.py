@@ -16,9 +16,11 @@ from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
 from gateway.clock import Clock
 from gateway.edit.create import Creator
+from gateway.job import Job
 from gateway.objects import ObjectStore
 from gateway.own import OwnGpus
 from gateway.settings import Settings
+from gateway.steps.cloud import Cloud
 from gateway.steps.finish import Finisher
 from gateway.store.jobs import JobStore
 from gateway.store.reads import Reads
@@ -49,6 +51,9 @@ class Context:
     pollers: Pollers
     background: Background
     metrics: Metrics
+    cloud: Cloud | None
+    """None where RunPod is not set."""
+    wake_steps: Callable[[Job], None] = lambda _job: None
     worker_key: str = field(repr=False)
     _cached: dict[str, tuple[float, Any]] = field(default_factory=dict, repr=False)
 

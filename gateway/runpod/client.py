@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import httpx
@@ -53,7 +52,8 @@ class _Received:
 
 
 class RunPodClient:
-    """Use as `async with`. Every method raises RunPodError; each attempt that fails is logged.
+    """Use as `async with`, or close it. Every method raises RunPodError; each attempt that fails
+    is logged.
 
     The endpoint is named in each call: a job is asked for where it was sent, also when the
     settings name another endpoint since. `sleep`, `monotonic`, `now` and `jitter` (0 to 1) are
@@ -97,14 +97,13 @@ class RunPodClient:
         )
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        await self._http.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
 
     async def run(self, endpoint_id: str, body: bytes) -> str:
         """Submits JSON of `input`, `webhook` and `policy`; gives RunPod's id for the job.

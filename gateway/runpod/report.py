@@ -29,10 +29,9 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """`output` is what the worker returned; `timings` RunPod's own, in milliseconds."""
+    """`output` is what the worker returned; None where RunPod has none."""
 
     output: Any
-    timings: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +51,20 @@ class Cancelled:
     """By us, or by somebody at RunPod's console."""
 
 
+NO_OUTPUT = Fault(
+    InvalidOutput.code,
+    "RunPod has the job as completed and no output of it, which may have been too large; give the "
+    "worker the BUCKET_ variables",
+    retryable=True,
+)
+
 Report = Waiting | Working | Done | Failed | Lost | Cancelled
 
 
 def report_of(answer: Mapping[str, Any]) -> Report:
     match answer.get("status"):
         case "COMPLETED":
-            return _completed(answer)
+            return _completed(answer.get("output"))
         case "FAILED":
             return Failed(_fault(answer.get("error"), answer.get("output")))
         case "TIMED_OUT":
@@ -71,23 +77,11 @@ def report_of(answer: Mapping[str, Any]) -> Report:
             return Waiting()
 
 
-def _completed(answer: Mapping[str, Any]) -> Done | Failed:
-    output = answer.get("output")
+def _completed(output: Any) -> Done | Failed:
     if isinstance(output, Mapping) and (output.get("error") or output.get("ok") is False):
         # RunPod shows it so when the worker's `error` is no string (runpod-python issue 299).
         return Failed(_fault(output.get("error"), output))
-    if output is None or output == {}:
-        return Failed(
-            Fault(
-                InvalidOutput.code,
-                "RunPod has the job as completed and no output of it: it may have been too large; "
-                "give the worker the BUCKET_ variables",
-                retryable=True,
-            )
-        )
-    times = {"delay": _number(answer.get("delayTime"))}
-    times["execution"] = _number(answer.get("executionTime"))
-    return Done(output, {name: value for name, value in times.items() if value is not None})
+    return Done(output or None)
 
 
 def _fault(error: Any, output: Any) -> Fault:
@@ -102,12 +96,6 @@ def _fault(error: Any, output: Any) -> Fault:
     is_told = isinstance(details.get("retryable"), bool)
     again = fault.retryable if is_told else _RETRYABLE.get(fault.code, False)
     return Fault(fault.code, fault.message, again)
-
-
-def _number(value: Any) -> int | None:
-    """Rounded; None for what is no number of a sensible size."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return round(value) if is_number and abs(value) < 1e12 else None
 
 
 def _codes(kind: type[HandlerError]) -> dict[str, bool]:

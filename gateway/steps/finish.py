@@ -14,7 +14,6 @@ from PIL import Image
 from gateway.clock import Clock
 from gateway.errors import GatewayError, InvalidOutput, Unavailable
 from gateway.job import RAW, Fault, Job, JobState, NotStored, Stored, TryFailed
-from gateway.lifecycle import advance
 from gateway.objects import ObjectMissing, ObjectStore
 from gateway.store.jobs import JobStore
 from handler.logs import get_logger
@@ -81,7 +80,7 @@ class Finisher:
             event = TryFailed(Fault(exc.code, exc.message, exc.retryable))
         except ObjectMissing:
             event = TryFailed(Fault(InvalidOutput.code, "the worker's answer is gone", True))
-        ended = self._store.apply(advance(job, event, self._clock.now()))
+        ended = self._store.settle(job, event, self._clock.now())
         if isinstance(event, Stored):
             self._tidy(job, event, ended)
         return ended

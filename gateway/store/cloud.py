@@ -146,10 +146,9 @@ class CloudRows:
 
     def count_send(self, now: int, most: int | None) -> bool:
         """Counts one job more as sent to RunPod today (UTC); False when `most` were."""
-        day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
         if most == 0:
             return False
-        first = self._insert(sends).values(day=day, jobs=1)
+        first = self._insert(sends).values(day=_day(now), jobs=1)
         statement = first.on_conflict_do_update(
             index_elements=[sends.c.day],
             set_={"jobs": sends.c.jobs + 1},
@@ -159,3 +158,16 @@ class CloudRows:
             lambda connection: connection.scalars(statement).all()
         )
         return bool(counted)
+
+    def take_back_send(self, now: int) -> None:
+        """What was counted did not happen."""
+        statement = (
+            update(sends)
+            .where(sends.c.day == _day(now), sends.c.jobs > 0)
+            .values(jobs=sends.c.jobs - 1)
+        )
+        self._database.write(lambda connection: connection.execute(statement))
+
+
+def _day(now: int) -> str:
+    return datetime.fromtimestamp(now / 1000, UTC).date().isoformat()

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, insert, se
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.errors import RequestIdTaken
-from gateway.job import OWN, CancelAsked, Event, HolderLost, Job, JobState, Overflowed, Taken
+from gateway.job import OWN, RUNPOD, CancelAsked, Event, HolderLost, Job, JobState, Rerouted, Taken
 from gateway.lifecycle import DEFAULT_ATTEMPTS, Change, advance
 from gateway.store.database import Database
 from gateway.store.tables import hook_deliveries, job_events, jobs
@@ -83,6 +83,10 @@ class JobStore:
             self._hear(changed)
         return changed
 
+    def settle(self, job: Job, event: Event, now: int) -> Job | None:
+        """Advance and apply, for who holds the claim."""
+        return self.apply(advance(job, event, now, self._attempts))
+
     def record(
         self, job_id: str, event: Event, now: int, if_: Callable[[Job], bool] = lambda _job: True
     ) -> Job | None:
@@ -121,7 +125,7 @@ class JobStore:
                 jobs.c.state == JobState.QUEUED, jobs.c.backend == OWN,
                 jobs.c.due_at <= due_before,
             ),
-            Overflowed(), now, most,
+            Rerouted(RUNPOD), now, most,
         )  # fmt: skip
 
     def lose_silent(self, now: int, most: int) -> list[Job]:
