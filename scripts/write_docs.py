@@ -34,8 +34,8 @@ SETUPS = (
 # Used by nearly all rooms: their arrows would hide the others.
 EVERYWHERE = frozenset({"errors", "logs"})
 
-_PART = re.compile(r"<!-- ([a-z_-]+): make docs -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
-_MARK = re.compile(r"^<!-- (?:end of )?([a-z_-]+)(?:: make docs)? -->$", re.MULTILINE)
+_PART = re.compile(r"<!-- ([a-z0-9_-]+): make docs -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
+_MARK = re.compile(r"^<!-- (?:end of )?([a-z0-9_-]+)(?:: make docs)? -->$", re.MULTILINE)
 
 
 def documents() -> list[Path]:

@@ -1,19 +1,8 @@
-"""What a caller may send and what it gets: the types, and the JSON Schema made of them."""
+"""What a caller may send and what it gets: the types, their check, and their JSON Schema."""
 
+from handler.contract.check import check_input
 from handler.contract.input_types import (
-    CFG,
-    FOLDER_NOTE,
-    LONGEST_NAME_BYTES,
-    LONGEST_PROMPT,
-    LONGEST_TIMEOUT_S,
-    LORA_STRENGTH,
-    NOT_IN_NAMES,
-    QUALITY,
     REQUEST_ID,
-    RESERVED_NAMES,
-    SEED,
-    STEPS,
-    Bounds,
     Delivery,
     ImageEntry,
     ImageFormat,
@@ -21,24 +10,15 @@ from handler.contract.input_types import (
     OutputOptions,
     Ratio,
 )
+from handler.contract.kinds import kind_of
 from handler.contract.output_types import Failure, FileResult, ImageResult, ResultKind, Success
+from handler.contract.says import FOLDER_NOTE
 from handler.contract.schema import SCHEMAS, schema_of
 
 __all__ = [
-    "CFG",
     "FOLDER_NOTE",
-    "LONGEST_NAME_BYTES",
-    "LONGEST_PROMPT",
-    "LONGEST_TIMEOUT_S",
-    "LORA_STRENGTH",
-    "NOT_IN_NAMES",
-    "QUALITY",
     "REQUEST_ID",
-    "RESERVED_NAMES",
     "SCHEMAS",
-    "SEED",
-    "STEPS",
-    "Bounds",
     "Delivery",
     "Failure",
     "FileResult",
@@ -50,5 +30,7 @@ __all__ = [
     "Ratio",
     "ResultKind",
     "Success",
+    "check_input",
+    "kind_of",
     "schema_of",
 ]

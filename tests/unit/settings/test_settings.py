@@ -199,17 +199,31 @@ def test_a_bucket_of_only_one_is_refused_with_the_other_three(
     ("change", "fault"),
     [
         ({"BUCKET_ENDPOINT_URL": "account.r2.cloudflarestorage.com"}, "BUCKET_ENDPOINT_URL: "),
+        ({"BUCKET_ENDPOINT_URL": "host"}, "endpoint URL must be http"),
+        ({"BUCKET_ENDPOINT_URL": "https://"}, "endpoint URL must be http"),
+        ({"BUCKET_ENDPOINT_URL": "https://host:port"}, "endpoint URL is no URL"),
         ({"BUCKET_ENDPOINT_URL": "https://u:p@host"}, "endpoint URL must not hold a user"),
+        ({"BUCKET_ENDPOINT_URL": "https://host/pictures/"}, "must not end in the bucket's name"),
         ({"BUCKET_ENDPOINT_URL": "https://host/pictures"}, "must not end in the bucket's name"),
         ({"BUCKET_NAME": "no/bucket"}, "is no bucket name"),
         ({"BUCKET_SECRET_ACCESS_KEY": "s3cr3t/+key\n"}, "holds a space, a line break"),
+        ({"BUCKET_ACCESS_KEY_ID": "ÄK"}, "the access key id is empty, or holds"),
+        ({"WORKER_BUCKET_PUBLIC_URL": "cdn.example.com"}, "public URL must be http"),
+        ({"WORKER_BUCKET_PUBLIC_URL": "https://c/?a=s3cr3t"}, "public URL must not hold"),
+        ({"WORKER_BUCKET_REGION": "a b"}, "'a b' is no region"),
+        ({"WORKER_BUCKET_URL_EXPIRES_S": "0"}, "WORKER_BUCKET_URL_EXPIRES_S: "),
+        ({"WORKER_BUCKET_KEY_TEMPLATE": "{name}"}, "key template '{name}' is wrong"),
     ],
 )
 def test_a_bad_bucket_is_refused_when_the_settings_are_read(
     monkeypatch: pytest.MonkeyPatch, change: dict[str, str], fault: str
 ) -> None:
     """Not minutes later, when the first picture is there."""
-    assert fault in fault_of(monkeypatch, **{**BUCKET, **change}).message
+    told = fault_of(monkeypatch, **{**BUCKET, **change})
+    assert fault in told.message
+    assert len(told.details["faults"]) == 1
+    assert "s3cr3t" not in f"{told!r} {told.details}"
+    assert "AKIDENTIFIER" not in f"{told!r} {told.details}"
 
 
 def test_no_secret_is_shown_by_settings(monkeypatch: pytest.MonkeyPatch) -> None:
