@@ -89,6 +89,9 @@ schema: .venv/installed.sha256 ## write the contract of jobs and answers into sc
 docs: .venv/installed.sha256 ## write the parts of README.md and docs/ that come from the code
 	@$(PY) scripts/write_docs.py
 
+deploy: .venv/installed.sha256 ## make the endpoint at RunPod what deploy.toml says, and try it; ARGS=plan, check, destroy
+	@$(PY) -m gateway deploy $(or $(ARGS),apply)
+
 bench: setup ## measure what the worker adds around the GPU; ARGS=NAME for one benchmark
 	@$(PY) -m benchmarks $(ARGS)
 

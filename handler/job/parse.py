@@ -8,17 +8,19 @@ from typing import Any
 
 from handler.contract import (
     REQUEST_ID,
+    AddressFault,
     Delivery,
     ImageEntry,
     ImageFormat,
     JobInput,
     OutputOptions,
+    RemoteImage,
     check_input,
+    parse_address,
 )
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.job.reencode import Encoding
 from handler.pictures import ImageLimits, InputImage, decode_image
-from handler.sources import AddressFault, RemoteImage, parse_address
 from handler.workflow import (
     EditorGraph,
     ModelNames,
