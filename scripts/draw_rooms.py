@@ -63,11 +63,12 @@ def _source(package: str, room: str) -> Path:
 def rooms_drawing(package: str) -> str:
     """A Mermaid flowchart. An arrow that only repeats a longer way is left out."""
     uses = {
-        room: used - EVERYWHERE
-        for room, used in read_house(package).uses.items()
+        room: others - EVERYWHERE
+        for room, others in read_house(package).uses.items()
         if room not in EVERYWHERE
     }
-    lines = []
+    used = {other for others in uses.values() for other in others}
+    lines = [f"  {room}" for room in uses if not uses[room] and room not in used]
     for room in uses:
         farther = {far for near in uses[room] for far in _reached(near, uses)}
         lines += [f"  {room} --> {near}" for near in sorted(uses[room] - farther)]
