@@ -1,4 +1,4 @@
-"""Whether a prompt is run again: where its end says nothing about it. Pure, but for its log."""
+"""Whether a prompt is run again: where its end says nothing about it."""
 
 from collections.abc import Mapping
 from enum import Enum

@@ -1,4 +1,4 @@
-"""What a caller sends: RunPod's job dict to a checked `Job`. Pure; raises only JobError."""
+"""What a caller sends: RunPod's job dict to a checked `Job`. Raises only JobError."""
 
 import difflib
 import re

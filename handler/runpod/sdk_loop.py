@@ -65,8 +65,8 @@ async def _transmit(session: Any, url: str, body: str) -> None:
         raise ClientError("RunPod's API did not answer in time") from exc
 
 
-class Hands:
-    """Fetches the next job as soon as there is a hand for it.
+class JobSlots:
+    """Fetches the next job as soon as there is a slot for it.
 
     By itself the SDK looks once a second whether there is, and counts a job that it has just taken
     twice. So it is told a number that it never reaches, and waits in `get_job` instead.

@@ -26,7 +26,7 @@ from handler.errors import InternalError, WorkerError
 from handler.logs import get_logger
 from handler.machine import Shutdown
 from handler.runpod.fitness import Check
-from handler.runpod.sdk_loop import Hands, LoopControl, send_results_again
+from handler.runpod.sdk_loop import JobSlots, LoopControl, send_results_again
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Handler = Callable[[Mapping[str, Any], Send | None], Awaitable[dict[str, Any]]]
@@ -51,22 +51,22 @@ def serve(
     """
     _log_through_ours()
     send_results_again()
-    hands = Hands(concurrency)
-    hands.wrap_jobs()
+    slots = JobSlots(concurrency)
+    slots.wrap_jobs()
     control = LoopControl(shutdown, stop_jobs, leave_at_once)
 
     def modify_concurrency(_current: int) -> int:
         # The first moment in the loop: the SDK has set its signal handlers just before.
         control.take_over_signals()
-        return hands.sdk_concurrency
+        return slots.sdk_concurrency
 
     async def handle(job: Mapping[str, Any]) -> dict[str, Any]:
         if IS_LOCAL_TEST:
             return await handler(job, None)
-        with control.begun(job["id"]), hands.running():
+        with control.begun(job["id"]), slots.running():
             async with AsyncClientSession() as session:
                 answer = await handler(job, partial(_send_update, session, job))
-        return _Unprinted(hands.with_refresh(answer))
+        return _Unprinted(slots.with_refresh(answer))
 
     control.wrap_long_polls(handle)
     with contextlib.suppress(asyncio.CancelledError):
