@@ -73,6 +73,11 @@ class Success(TypedDict):
     """What nodes show as text."""
     seed: NotRequired[int]
     """There when the workflow holds exactly one."""
+    graph: NotRequired[str]
+    """In prompt mode: which of the worker's graphs ran, and its version."""
+    pixels_changed_outside: NotRequired[Annotated[int, Field(ge=0)]]
+    """Counted in the picture as delivered: pixels outside the mask that are not the caller's own.
+    Left out where the format is lossy."""
     timings: dict[str, Annotated[int, Field(ge=0)]]
     """Milliseconds a phase."""
 

@@ -3,6 +3,7 @@
 from handler.job.delivery import AnswerLimits, Deliverer
 from handler.job.endpoint import Endpoint
 from handler.job.parse import Job, parse_job
+from handler.job.prepare import prepare_edit
 from handler.job.runner import Runner
 from handler.job.warm_up import warm_up, warm_up_nodes
 
@@ -13,6 +14,7 @@ __all__ = [
     "Job",
     "Runner",
     "parse_job",
+    "prepare_edit",
     "warm_up",
     "warm_up_nodes",
 ]

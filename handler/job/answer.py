@@ -50,6 +50,7 @@ def success_answer(
     request_id: str,
     prompt_id: str,
     seed: int | None,
+    graph: str | None = None,
 ) -> dict[str, Any]:
     pictures = [(item, item.file) for item in stored if isinstance(item.file, OutputImage)]
     others = [(item, item.file) for item in stored if isinstance(item.file, OutputFile)]
@@ -71,9 +72,22 @@ def success_answer(
         answer["files"] = [_file_entry(item, file) for item, file in others]
     if texts:
         answer["texts"] = [{"node_id": text.node_id, "text": text.text} for text in texts]
+    return {**answer, **_notes(pictures, seed, graph)}
+
+
+def _notes(
+    pictures: Sequence[tuple[Stored, OutputImage]], seed: int | None, graph: str | None
+) -> dict[str, Any]:
+    """What the answer tells of the run."""
+    notes: dict[str, Any] = {}
     if seed is not None:
-        answer["seed"] = seed
-    return {**answer}
+        notes["seed"] = seed
+    if graph is not None:
+        notes["graph"] = graph
+    for _, image in pictures[:1]:
+        if image.changed_outside is not None:
+            notes["pixels_changed_outside"] = image.changed_outside
+    return notes
 
 
 def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:

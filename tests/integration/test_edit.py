@@ -89,20 +89,20 @@ def test_another_lora_strength_gives_another_picture(api: RunPodApi, reference: 
     assert small_edit(api, portrait(), node_89={"strength_model": 0.5}) != reference
 
 
-def test_prompt_mode_gives_the_pixels_of_the_full_graph_and_its_seed(
+def test_prompt_mode_gives_the_pixels_of_the_full_template_and_its_seed(
     api: RunPodApi, worker: WorkerProcess
 ) -> None:
-    """Prompt mode leaves out the second text encoding and the photo's encoding as latent image."""
+    """The template in prompt mode leaves out the second text encoding and the photo's encoding as latent image."""
     prompt, seed = "make it a drawing", 11
     images = [{"name": PHOTO_NAME, "image": as_base64(portrait().crop((150, 0, 300, 350)))}]
-    job = {"prompt": prompt, "seed": seed, "images": images}
+    job = {"prompt": prompt, "seed": seed, "images": images, "fit": "template"}
     short = api.result(api.submit(job), RESULT_S)["output"]
     full = copy.deepcopy(EXAMPLE)
     full["111"]["inputs"]["prompt"] = prompt
     full["3"]["inputs"]["seed"] = seed
     whole = api.result(api.submit({"workflow": full, "images": images}), RESULT_S)["output"]
     assert pixels(short["image_base64"]) == pixels(whole["image_base64"])
-    assert short["seed"] == seed
+    assert (short["seed"], short["graph"]) == (seed, "template-1")
 
 
 def test_make_run_edits_the_example_as_it_is_in_the_sdks_local_mode(tmp_path: Path) -> None:
