@@ -92,7 +92,7 @@ def test_another_lora_strength_gives_another_picture(api: RunPodApi, reference: 
 def test_prompt_mode_gives_the_pixels_of_the_full_template_and_its_seed(
     api: RunPodApi, worker: WorkerProcess
 ) -> None:
-    """The template in prompt mode leaves out the second text encoding and the photo's encoding as latent image."""
+    """It leaves out the second text encoding and the photo's encoding as latent image."""
     prompt, seed = "make it a drawing", 11
     images = [{"name": PHOTO_NAME, "image": as_base64(portrait().crop((150, 0, 300, 350)))}]
     job = {"prompt": prompt, "seed": seed, "images": images, "fit": "template"}

@@ -53,17 +53,17 @@ def photo_of(answer: dict[str, Any]) -> Photo:
 
 def areas() -> dict[str, NDArray[np.bool_]]:
     """Thin strokes, several places, one at the edges, one that is not much smaller than all."""
-    strokes, places, corner, most = (np.zeros((260, 400), dtype=np.bool_) for _ in range(4))
-    strokes[50:52, 20:380] = strokes[60:250, 30] = True
-    places[20:40, 20:60] = places[200:230, 300:390] = True
-    corner[220:, 330:] = True
-    most[10:250, 10:390] = True
+    strokes, places, corner, most = (np.zeros((130, 200), dtype=np.bool_) for _ in range(4))
+    strokes[50:52, 20:180] = strokes[60:120, 30] = True
+    places[20:40, 20:60] = places[100:115, 150:190] = True
+    corner[100:, 170:] = True
+    most[5:125, 5:195] = True
     return {"strokes": strokes, "places": places, "corner": corner, "most": most}
 
 
 @pytest.mark.parametrize("name", areas())
 def test_no_pixel_outside_a_mask_changes_and_those_inside_do(api: RunPodApi, name: str) -> None:
-    photo, area = noise(400, 260), areas()[name]
+    photo, area = noise(200, 130), areas()[name]
     answer = answer_to(api, photo.as_png(), mask=mask_of(area))
     assert answer["pixels_changed_outside"] == 0
     assert answer["graph"] == "aligned-1"
@@ -128,8 +128,8 @@ def test_an_extended_photo_is_drawn_around_and_kept(api: RunPodApi) -> None:
 
 
 def test_an_edit_can_have_the_photos_own_size(api: RunPodApi) -> None:
-    answer = answer_to(api, noise(300, 200).as_png(), output={"size": "photo"})
-    assert photo_of(answer).size == (300, 200)
+    answer = answer_to(api, noise(90, 90).as_png(), output={"size": "photo"})
+    assert photo_of(answer).size == (90, 90)
     assert photo_of(answer).icc_profile == SRGB
-    assert (answer["images"][0]["width"], answer["images"][0]["height"]) == (300, 200)
+    assert (answer["images"][0]["width"], answer["images"][0]["height"]) == (90, 90)
     assert "pixels_changed_outside" not in answer
