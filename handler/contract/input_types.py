@@ -198,6 +198,9 @@ class JobInput(TypedDict, total=False):
         | None
     )
     """Seconds for the whole job. Default, and most: the worker's own limit."""
+    prune: Annotated[bool, Says("must be true or false")] | None
+    """Whether work of the workflow that can't change a pixel is left out; the answer's `pruned`
+    tells of it. Default: true."""
     comfy_org_api_key: Annotated[str, Says("must be a text")] | None
     """Handed to ComfyUI's API nodes, which need a key of Comfy.org."""
     prompt: Annotated[str, Field(max_length=LONGEST_PROMPT, pattern=r"\S"), PROMPT] | None

@@ -17,6 +17,7 @@ from handler.comfy_api import NodeText
 from handler.contract import Failure, FileResult, ImageResult, ResultKind, Success
 from handler.errors import WorkerError
 from handler.job.outputs import Output, OutputFile, OutputImage
+from handler.pruning import PrunedWork
 
 # Addresses stay: their slashes stand beside a slash or after a host. What follows file:// goes.
 _CONTAINER_PATH = re.compile(r"(?:(?<![\w/.])|(?<=://))/(?:[\w.@+~-]+/)+([\w.@+~-]*)")
@@ -51,6 +52,7 @@ def success_answer(
     prompt_id: str,
     seed: int | None,
     graph: str | None = None,
+    pruned: Sequence[PrunedWork] = (),
 ) -> dict[str, Any]:
     pictures = [(item, item.file) for item in stored if isinstance(item.file, OutputImage)]
     others = [(item, item.file) for item in stored if isinstance(item.file, OutputFile)]
@@ -72,11 +74,14 @@ def success_answer(
         answer["files"] = [_file_entry(item, file) for item, file in others]
     if texts:
         answer["texts"] = [{"node_id": text.node_id, "text": text.text} for text in texts]
-    return {**answer, **_notes(pictures, seed, graph)}
+    return {**answer, **_notes(pictures, seed, graph, pruned)}
 
 
 def _notes(
-    pictures: Sequence[tuple[Stored, OutputImage]], seed: int | None, graph: str | None
+    pictures: Sequence[tuple[Stored, OutputImage]],
+    seed: int | None,
+    graph: str | None,
+    pruned: Sequence[PrunedWork],
 ) -> dict[str, Any]:
     """What the answer tells of the run."""
     notes: dict[str, Any] = {}
@@ -84,6 +89,8 @@ def _notes(
         notes["seed"] = seed
     if graph is not None:
         notes["graph"] = graph
+    if pruned:
+        notes["pruned"] = [{"rule": work.rule, "nodes": list(work.nodes)} for work in pruned]
     for _, image in pictures[:1]:
         if image.changed_outside is not None:
             notes["pixels_changed_outside"] = image.changed_outside

@@ -51,6 +51,7 @@ class Job:
     wants_previews: bool = False
     comfy_org_api_key: str | None = field(default=None, repr=False)
     mask: InputImage | RemoteImage | None = None
+    may_prune: bool = True
 
     @property
     def is_runsync(self) -> bool:
@@ -96,6 +97,7 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
         wants_previews=bool(options.get("previews")),
         comfy_org_api_key=job_input.get("comfy_org_api_key") or None,
         mask=_parse_mask(job_input.get("mask"), limits),
+        may_prune=job_input.get("prune") is not False,
     )
 
 

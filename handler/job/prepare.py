@@ -23,6 +23,7 @@ from handler.pictures import (
     read_mask,
     read_photo,
 )
+from handler.pruning import PrunedWork
 from handler.workflow import (
     PromptEdit,
     Sampling,
@@ -43,12 +44,14 @@ _LEAST_EXTENSION = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """`pictures` are those that the workflow loads; `graph` names the compiled graph."""
+    """`pictures` are those that the workflow loads; `graph` names the compiled graph, `pruned` is
+    what was left out of a caller's."""
 
     workflow: Workflow
     pictures: Sequence[InputImage]
     graph: str | None = None
     finish: PhotoFinish | None = None
+    pruned: tuple[PrunedWork, ...] = ()
 
 
 def prepare_edit(

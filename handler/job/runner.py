@@ -24,6 +24,7 @@ from handler.job.folder import open_job_folder
 from handler.job.outputs import Outputs
 from handler.job.parse import Job, check_pictures_sent
 from handler.job.prepare import Prepared, prepare_edit
+from handler.job.pruner import Pruner
 from handler.job.read_outputs import read_outputs
 from handler.job.timings import Timings
 from handler.logs import get_logger
@@ -44,6 +45,7 @@ class Runner:
         paths: ComfyPaths,
         fetcher: ImageFetcher,
         deliverer: Deliverer,
+        pruner: Pruner | None = None,
         *,
         job_timeout_s: float,
         interrupt_grace_s: float,
@@ -53,6 +55,7 @@ class Runner:
         self._paths = paths
         self._fetcher = fetcher
         self._deliverer = deliverer
+        self._pruner = pruner
         self._job_timeout_s = job_timeout_s
         self._interrupt_grace_s = interrupt_grace_s
         self._object_info = ObjectInfo(supervisor)
@@ -118,7 +121,7 @@ class Runner:
         def build(stored: Sequence[Stored]) -> dict[str, Any]:
             answer = success_answer(
                 stored, outputs.texts, request_id=job.request_id, prompt_id=prompt_id,
-                seed=prepared.workflow.seed, graph=prepared.graph,
+                seed=prepared.workflow.seed, graph=prepared.graph, pruned=prepared.pruned,
             )  # fmt: skip
             return answer | {"timings": timings.as_dict()}
 
@@ -148,7 +151,7 @@ class Runner:
         """The job's workflow, compiled in prompt mode, and converted when it is the editor's
         graph. Raises JobError and BackendError."""
         if isinstance(job.workflow, Workflow):
-            return Prepared(job.workflow, pictures)
+            return await self._pruned(job, job.workflow, pictures)
         if isinstance(job.workflow, PromptEdit):
             return await asyncio.to_thread(prepare_edit, job.workflow, pictures, mask)
         await self._supervisor.ensure_ready()
@@ -156,4 +159,14 @@ class Runner:
         nodes = await asyncio.to_thread(convert_editor_graph, job.workflow.graph, object_info)
         workflow = parse_nodes(nodes)
         check_pictures_sent(workflow, pictures)
-        return Prepared(workflow, pictures)
+        return await self._pruned(job, workflow, pictures)
+
+    async def _pruned(
+        self, job: Job, workflow: Workflow, pictures: Sequence[InputImage]
+    ) -> Prepared:
+        if self._pruner is None or not job.may_prune:
+            return Prepared(workflow, pictures)
+        workflow, pruned = await asyncio.to_thread(
+            self._pruner.prune, workflow, pictures, wants_previews=job.wants_previews
+        )
+        return Prepared(workflow, pictures, pruned=pruned)
