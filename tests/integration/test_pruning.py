@@ -23,14 +23,19 @@ PHOTO_NAME = EXAMPLE["78"]["inputs"]["image"]
 Nodes = dict[str, dict[str, Any]]
 
 
-def template(**changes: Any) -> Nodes:
-    """The official template at 256 x 192; `changes` are inputs by node, or whole nodes."""
+def template(*, with_vae: bool = False, **changes: Any) -> Nodes:
+    """The official template at 256 x 192; `changes` are inputs by node, or whole nodes. With a VAE
+    the texts' encoders work at a megapixel, which takes its time."""
     nodes: Nodes = copy.deepcopy(EXAMPLE) | {
         "117": node(
             "ImageScale", image=["78", 0], upscale_method="lanczos", width=256, height=192,
             crop="center",
         )
     }  # fmt: skip
+    nodes["3"]["inputs"]["steps"] = 2
+    for encoder in ("110", "111"):
+        if not with_vae:
+            del nodes[encoder]["inputs"]["vae"]
     for name, change in changes.items():
         node_id = name.removeprefix("node_")
         if "class_type" in change:
@@ -44,7 +49,7 @@ WORKFLOWS: dict[str, Nodes] = {
     "negative_at_cfg_1": template(node_110={"prompt": "blurred, ugly"}),
     "latent_of_which_only_the_shape_counts": template(node_3={"sampler_name": "dpmpp_2m"}),
     "references_encoded_twice": template(
-        node_3={"cfg": 2.5, "steps": 2}, node_110={"prompt": "blurred"}
+        with_vae=True, node_3={"cfg": 2.5, "steps": 1}, node_110={"prompt": "blurred"}
     ),
     "same_node_twice": template(
         node_97=copy.deepcopy(EXAMPLE["37"]),
@@ -93,14 +98,4 @@ def test_a_rule_changes_no_pixel(api: RunPodApi, worker: WorkerProcess, rule: st
 
 
 def test_every_rule_has_a_workflow_here() -> None:
-    assert list(WORKFLOWS) and set(WORKFLOWS) == {rule.name for rule in RULES}
-
-
-def test_the_template_as_exported_loses_both_encodings_and_no_pixel(
-    api: RunPodApi, worker: WorkerProcess
-) -> None:
-    workflow = copy.deepcopy(EXAMPLE)
-    workflow["3"]["inputs"]["steps"] = 1
-    short, whole = output_of(api, workflow), output_of(api, workflow, prune=False)
-    assert {node_id for work in short["pruned"] for node_id in work["nodes"]} == {"110", "88"}
-    assert pictures_of(short) == pictures_of(whole)
+    assert set(WORKFLOWS) == {rule.name for rule in RULES}
