@@ -10,6 +10,7 @@ from gateway.runpod.client import RunPodClient
 from gateway.runpod.inbox import Inbox
 from gateway.runpod.tokens import Tokens
 from gateway.settings import Settings
+from gateway.steps.arrive import Arrivals
 from gateway.steps.cloud import Cloud, CloudPolicy, Trouble
 from gateway.steps.dispatch import Dispatcher
 from gateway.steps.finish import Finisher
@@ -57,7 +58,8 @@ def make_cloud(
 
 
 def cloud_steps(cloud: Cloud) -> list[Step]:
-    dispatcher, reconciler, watcher = Dispatcher(cloud), Reconciler(cloud), Watcher(cloud)
+    arrivals, watcher = Arrivals(cloud), Watcher(cloud)
+    dispatcher, reconciler = Dispatcher(cloud, arrivals), Reconciler(cloud, arrivals)
     return [
         Step("send", 0.5, dispatcher.send, _RUNNERS, _is_to_send),
         Step("rescue", 0.5, dispatcher.rescue, 1, _is_to_rescue),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gateway.errors import InvalidRequest
-from handler.contract.input_types import (
+from handler.contract import (
     CFG,
     LONGEST_NAME_BYTES,
     LONGEST_PROMPT,
@@ -19,9 +19,10 @@ from handler.contract.input_types import (
     REQUEST_ID,
     SEED,
     STEPS,
+    AddressFault,
+    HttpsUrl,
     Ratio,
 )
-from handler.sources.addresses import AddressFault, HttpsUrl
 
 MOST_WORKFLOW_IMAGES = 16
 MOST_PROMPT_IMAGES = 3

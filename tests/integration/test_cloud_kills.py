@@ -1,0 +1,186 @@
+"""A gateway killed with -9 at each point of a job at RunPod (its stand-in), and started again:
+no job is lost, and none has two pictures."""
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.runpod_cloud import RunPodCloud
+from tests.fakes.runpod_oddities import Mischief, Oddity
+from tests.fakes.runpod_work import paint
+from tests.gateway_process import GatewayProcess
+from tests.gateways import picture
+
+Until = Callable[[RunPodCloud, GatewayProcess, str], object]
+
+
+@pytest.fixture
+def cloud() -> Iterator[RunPodCloud]:
+    with RunPodCloud() as found:
+        yield found
+
+
+@pytest.fixture
+def gateway(cloud: RunPodCloud, tmp_path: Path) -> Iterator[GatewayProcess]:
+    with GatewayProcess(tmp_path, GATEWAY_ROUTE="runpod", **cloud.env()) as found:
+        yield found
+
+
+def succeeded(gateway: GatewayProcess, job_id: str) -> dict[str, Any]:
+    status = gateway.wait(job_id, "succeeded", "failed", "cancelled")
+    assert status["status"] == "succeeded", status
+    answer = gateway.http.get(status["result_url"])
+    assert hashlib.sha256(answer.content).hexdigest() == status["sha256"]
+    folder = gateway.data_dir / "objects" / "results" / job_id
+    assert len(list(folder.iterdir())) == 1
+    return status
+
+
+def asked(route: str) -> Until:
+    return lambda cloud, _gateway, _job_id: cloud.wait_for(
+        lambda: cloud.requests(route), f"request of {route}"
+    )
+
+
+def taken(cloud: RunPodCloud, _gateway: GatewayProcess, _job_id: str) -> None:
+    cloud.wait_for(lambda: cloud.jobs, "a job to be taken")
+
+
+def runs(cloud: RunPodCloud, gateway: GatewayProcess, job_id: str) -> None:
+    gateway.wait(job_id, "running")
+
+
+def nothing(cloud: RunPodCloud, gateway: GatewayProcess, job_id: str) -> None:
+    pass
+
+
+POINTS: dict[str, tuple[dict[str, str], dict[str, Any], Until]] = {
+    "just made": ({}, {}, nothing),
+    "sent, not taken": ({"run": "slow"}, {}, asked("run")),
+    "taken, not answered": ({"run": "late"}, {"run_s": 1.0}, taken),
+    "waits at runpod": ({}, {"cold_start_s": 2.0}, asked("status")),
+    "runs at runpod": ({}, {"run_s": 2.0}, runs),
+    "result on its way": ({"status": "late"}, {}, asked("status")),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_job_goes_on_after_a_kill(
+    cloud: RunPodCloud, gateway: GatewayProcess, point: str
+) -> None:
+    faults, oddity, until = POINTS[point]
+    for route, fault in faults.items():
+        cloud.fail_next(route, fault)
+    cloud.next_job(**oddity)
+    job_id = gateway.create()
+    until(cloud, gateway, job_id)
+    gateway.kill()
+    gateway.start()
+    assert succeeded(gateway, job_id)["attempts"] == 1
+    # RunPod knows no idempotency key: only a job whose answer was cut off may run twice.
+    assert cloud.executions[job_id] <= (2 if "run" in faults else 1)
+
+
+def test_a_job_whose_picture_was_being_stored_goes_on_after_a_kill(
+    cloud: RunPodCloud, gateway: GatewayProcess
+) -> None:
+    with slow_bucket() as (url, asked_for, go):
+        cloud.execute = lambda job: at_address(job, url)
+        job_id = gateway.create()
+        assert asked_for.wait(30)
+        gateway.kill()
+        go.set()
+        gateway.start()
+        assert succeeded(gateway, job_id)["attempts"] == 1
+    assert cloud.executions == {job_id: 1}
+
+
+def test_a_cancel_goes_on_after_a_kill(cloud: RunPodCloud, gateway: GatewayProcess) -> None:
+    cloud.next_job(run_s=60)
+    job_id = gateway.create()
+    runs(cloud, gateway, job_id)
+    cloud.fail_next("cancel", "slow")
+    gateway.http.post(f"/api/queue/cancel/{job_id}")
+    asked("cancel")(cloud, gateway, job_id)
+    gateway.kill()
+    gateway.start()
+    assert gateway.wait(job_id, "cancelled")
+    cloud.wait_for(lambda: next(iter(cloud.jobs.values())).status == "CANCELLED", "stop at RunPod")
+
+
+def test_a_stop_by_sigterm_leaves_every_job_to_the_next_process(
+    cloud: RunPodCloud, gateway: GatewayProcess
+) -> None:
+    cloud.oddity = Oddity(run_s=1.0)
+    job_ids = [gateway.create() for _ in range(6)]
+    cloud.wait_for(lambda: cloud.requests("status"), "a look")
+    gateway.stop()
+    assert "did not end in time" not in gateway.log_path.read_text()
+    gateway.start()
+    for job_id in job_ids:
+        assert succeeded(gateway, job_id)["attempts"] == 1
+    assert cloud.executions == dict.fromkeys(job_ids, 1)
+
+
+def test_kills_at_random_amid_every_oddity_lose_no_job(
+    cloud: RunPodCloud, gateway: GatewayProcess
+) -> None:
+    cloud.mischief = Mischief(seed=11, rate=0.15)
+    job_ids = []
+    for _ in range(3):
+        job_ids += [gateway.create() for _ in range(5)]
+        count = len(cloud.requests())
+        cloud.wait_for(lambda count=count: len(cloud.requests()) >= count + 8, "some traffic")
+        gateway.kill()
+        gateway.start()
+    cloud.mischief = None
+    for job_id in job_ids:
+        status = gateway.wait(job_id, "succeeded", "failed", timeout_s=120)
+        if status["status"] == "succeeded":
+            succeeded(gateway, job_id)
+        else:
+            # Three tries may all have met a worker that raises or an output that was lost.
+            assert status["error"]["code"] in ("worker_error", "invalid_output"), status
+
+
+@contextlib.contextmanager
+def slow_bucket() -> Iterator[tuple[str, threading.Event, threading.Event]]:
+    """Where a worker has put its picture: the address, whether it was asked for, and when it is
+    to answer."""
+    asked_for, go = threading.Event(), threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked_for.set()
+            go.wait(60)
+            with contextlib.suppress(OSError):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(picture(seed=5))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/r.png", asked_for, go
+    finally:
+        go.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def at_address(job: dict[str, Any], url: str) -> dict[str, Any]:
+    output = paint(job)["output"]
+    output.pop("image_base64")
+    output["images"][0] |= {"type": "s3_url", "data": url}
+    return {"output": {**output, "url": url, "image_url": url}}
