@@ -4,6 +4,7 @@ import argparse
 import json
 import secrets
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
@@ -96,6 +97,9 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         )  # fmt: skip
         log.info("serving", listen=settings.gateway_listen, role=options.role)
         server = _Server(config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn raises the signal again once it has drained; by then it is answered.
+            signal.signal(number, lambda *_: None)
         server.run()
         return 0 if server.started else 1
 
