@@ -3,7 +3,7 @@
 import ast
 import fnmatch
 import http.server
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -339,17 +339,12 @@ def test_the_health_check_fails_with_one_sentence_where_nobody_listens() -> None
 
 
 def pip_module(tmp_path: Path, listing: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """scripts/image_engines.py on a machine whose `pip config list` prints this."""
+    """scripts/image_engines/machine.py on a machine whose `pip config list` prints this."""
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\ncat <<'END'\n{listing}\nEND\n")
     fake.chmod(0o755)
-    path = PROJECT_DIR / "scripts" / "image_engines.py"
-    spec = importlib.util.spec_from_file_location("image_engines", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "image_engines", module)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(PROJECT_DIR / "scripts")
+    module = importlib.import_module("image_engines.machine")
     monkeypatch.setattr(module.sys, "executable", str(fake))
     return module
 
