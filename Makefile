@@ -7,7 +7,8 @@ PYTHON ?= python3
 PY := PYTHONPATH=. .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run serve gateway worker smoke test lint types unit contract integration format verify-models fetch-models lock-models image test-image schema docs bench simulate lock clean
+# Every target but those that are files.
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -87,6 +88,9 @@ schema: .venv/installed.sha256 ## write the contract of jobs and answers into sc
 
 docs: .venv/installed.sha256 ## write the parts of README.md and docs/ that come from the code
 	@$(PY) scripts/write_docs.py
+
+deploy: .venv/installed.sha256 ## make the endpoint at RunPod what deploy.toml says, and try it; ARGS=plan, check, destroy
+	@$(PY) -m gateway deploy $(or $(ARGS),apply)
 
 bench: setup ## measure what the worker adds around the GPU; ARGS=NAME for one benchmark
 	@$(PY) -m benchmarks $(ARGS)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -97,6 +98,7 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     """Raises InvalidSettings."""
     context = _context(parts)
     _check_keys(context)
+    _check_demo(parts.settings)
     orchestrator = Orchestrator(_steps(context) if role != "api" else ())
     context.wake_steps = orchestrator.hear
 
@@ -228,6 +230,17 @@ def _check_keys(context: Context) -> None:
         raise InvalidSettings(
             f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others and there are no "
             "keys; set GATEWAY_API_KEYS=name=key, or run `python -m gateway keys add NAME`"
+        )
+
+
+def _check_demo(settings: Settings) -> None:
+    public = urlsplit(settings.gateway_public_url or "http://localhost").hostname
+    if settings.gateway_route == "demo" and not (
+        is_loopback(settings.listen[0]) and is_loopback(public)
+    ):
+        raise InvalidSettings(
+            "GATEWAY_ROUTE=demo draws over pictures instead of editing them, so it serves this "
+            "machine only: set GATEWAY_LISTEN and GATEWAY_PUBLIC_URL to 127.0.0.1, or another route"
         )
 
 

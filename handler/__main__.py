@@ -2,15 +2,14 @@
 
 What is imported at the top is what ComfyUI's start needs."""
 
-import argparse
 import asyncio
 import contextlib
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
+from handler.arguments import check_has_test_input, make_parser
 from handler.comfy import (
     ComfyPaths,
     ComfyProcess,
@@ -23,6 +22,7 @@ from handler.errors import InternalError, WorkerError
 from handler.logs import configure, get_logger, make_scrubber
 from handler.machine import (
     AheadFile,
+    Shutdown,
     end_forks_with_worker,
     has_gpu,
     reading_ahead,
@@ -61,7 +61,7 @@ def main() -> int:
             log.warning("unknown setting", name=name, nearest=near)
         is_told = bool(arguments.test_input or arguments.rp_serve_api)
         if settings.is_local and not is_told:
-            _check_has_test_input()
+            check_has_test_input()
         _run(settings, is_local=settings.is_local or is_told)
     except WorkerError as error:
         log.error("worker ends", code=error.code, message=error.message, details=error.details)
@@ -75,7 +75,8 @@ def main() -> int:
 
 
 def _run(settings: Settings, *, is_local: bool) -> None:
-    _leave_on_sigterm()
+    shutdown = Shutdown()
+    _leave_on_sigterm(shutdown)
     end_forks_with_worker()
     return_large_buffers()
     set_sdk_defaults()
@@ -88,15 +89,14 @@ def _run(settings: Settings, *, is_local: bool) -> None:
                 None if settings.comfy_stock else _COMFY / "worker_nodes",
             )
         )  # fmt: skip
-        supervisor = stack.enter_context(_supervised(settings, paths, models))
+        supervisor = stack.enter_context(_supervised(settings, paths, models, shutdown))
         if settings.worker_read_ahead:
             stack.enter_context(reading_ahead(_files_ahead(models)))
-        _leave_on_sigterm(supervisor)
         # These take a second to import: ComfyUI boots meanwhile.
         from handler.assembly import assemble
         from handler.runpod import register_fitness_checks, run_checks, serve
 
-        endpoint, checks = assemble(settings, paths, supervisor, models)
+        endpoint, checks = assemble(settings, paths, supervisor, models, shutdown)
         if is_local:
             asyncio.run(run_checks(checks))
         else:
@@ -105,18 +105,21 @@ def _run(settings: Settings, *, is_local: bool) -> None:
 
         async def stop_jobs() -> None:
             await endpoint.finish(settings.worker_shutdown_grace_s)
-            supervisor.is_leaving = True
+            shutdown.leave()
             await endpoint.interrupt()
 
         serve(
-            endpoint, concurrency=settings.worker_concurrency, stop_jobs=stop_jobs,
-            leave_at_once=supervisor.leave_at_once,
+            endpoint, concurrency=settings.worker_concurrency, shutdown=shutdown,
+            stop_jobs=stop_jobs, leave_at_once=supervisor.leave_at_once,
         )  # fmt: skip
 
 
 @contextlib.contextmanager
 def _supervised(
-    settings: Settings, paths: ComfyPaths, models: tuple[FoundModel, ...]
+    settings: Settings,
+    paths: ComfyPaths,
+    models: tuple[FoundModel, ...],
+    shutdown: Shutdown,
 ) -> Iterator[Supervisor]:
     argv = comfy_argv(
         settings.comfy_python, settings.comfy_dir, settings.comfy_port, paths,
@@ -140,7 +143,7 @@ def _supervised(
             return await comfy.is_answering()
 
     supervisor = Supervisor(
-        process, is_answering,
+        process, is_answering, shutdown,
         boot_timeout_s=settings.comfy_boot_timeout_s, restarts=settings.comfy_restarts,
     )  # fmt: skip
     try:
@@ -177,53 +180,14 @@ def _files_ahead(models: Iterable[FoundModel]) -> list[AheadFile]:
     ]
 
 
-def _leave_on_sigterm(supervisor: Supervisor | None = None) -> None:
+def _leave_on_sigterm(shutdown: Shutdown) -> None:
     """Until the SDK's loop runs, SIGTERM unwinds the stack, so that the child ends with us."""
 
     def leave(number: int, _frame: Any) -> None:
-        if supervisor is not None:
-            supervisor.is_leaving = True
+        shutdown.leave()
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
-
-
-def _check_has_test_input() -> None:
-    if not Path("test_input.json").exists():
-        raise SystemExit(
-            "python -m handler: nothing to run. RUNPOD_WEBHOOK_GET_JOB is not set, so this is a "
-            "local run:\ngive a job with --test_input or in ./test_input.json, or serve HTTP with "
-            "--rp_serve_api."
-        )
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Only to refuse what nobody reads and to explain; the SDK reads its flags itself."""
-    parser = argparse.ArgumentParser(
-        prog="python -m handler",
-        description="The worker. On RunPod it takes jobs; elsewhere it runs one test job or "
-        "serves the SDK's local API. Everything else is set by environment variables. Without a "
-        "GPU: `python -m handler compile JOB.json` prints the workflow that a job in prompt mode "
-        "becomes, `validate JOB.json` what is wrong with a job, `convert GRAPH.json` the API "
-        "format of a graph that the editor saved, `schema input` and `schema output` the contract.",
-        epilog=_settings_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--test_input", metavar="JSON", help='one job: {"input": {...}}')
-    parser.add_argument("--rp_serve_api", action="store_true", help="serve /run and /runsync")
-    parser.add_argument("--rp_api_host", help="default: localhost")
-    parser.add_argument("--rp_api_port", type=int, help="default: 8000")
-    parser.add_argument("--rp_api_concurrency", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--rp_log_level", help=argparse.SUPPRESS)
-    parser.add_argument("--rp_debugger", action="store_true", help=argparse.SUPPRESS)
-    return parser
-
-
-def _settings_help() -> str:
-    lines = ["environment variables:"]
-    for name, field in Settings.model_fields.items():
-        lines.append(f"  {name.upper()}\n      {field.description} [{field.default}]")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

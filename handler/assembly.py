@@ -6,7 +6,8 @@ from functools import partial
 from handler.bucket import Bucket
 from handler.comfy import ComfyPaths, Supervisor
 from handler.comfy_api import ComfyClient
-from handler.job import AnswerLimits, Deliverer, Endpoint, Runner, warm_up
+from handler.job import AnswerLimits, Deliverer, Endpoint, Pruner, Runner, warm_up
+from handler.machine import Shutdown
 from handler.models import FoundModel
 from handler.runpod import Check, fitness_checks
 from handler.settings import Settings
@@ -15,17 +16,22 @@ from handler.workflow import ModelNames
 
 
 def assemble(
-    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, models: Sequence[FoundModel]
+    settings: Settings,
+    paths: ComfyPaths,
+    supervisor: Supervisor,
+    models: Sequence[FoundModel],
+    shutdown: Shutdown,
 ) -> tuple[Endpoint, tuple[Check, ...]]:
     """The endpoint can take jobs once the checks have passed, of which the last is the warm-up,
     where that is wanted."""
     bucket = Bucket(settings.bucket) if settings.bucket else None
-    runner = _make_runner(settings, paths, supervisor, bucket)
     names = ModelNames.of(at.model for at in models)
+    runner = _make_runner(settings, paths, supervisor, bucket, names)
     checks = fitness_checks(models, bucket, supervisor)
     if settings.worker_warmup:
         checks = (*checks, _warmed_up(runner, names, supervisor))
-    return Endpoint(runner, settings.image_limits, names, settings.worker_save_dir), checks
+    endpoint = Endpoint(runner, settings.image_limits, names, settings.worker_save_dir, shutdown)
+    return endpoint, checks
 
 
 def _warmed_up(runner: Runner, names: ModelNames, supervisor: Supervisor) -> Check:
@@ -38,7 +44,11 @@ def _warmed_up(runner: Runner, names: ModelNames, supervisor: Supervisor) -> Che
 
 
 def _make_runner(
-    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, bucket: Bucket | None
+    settings: Settings,
+    paths: ComfyPaths,
+    supervisor: Supervisor,
+    bucket: Bucket | None,
+    names: ModelNames,
 ) -> Runner:
     limits = AnswerLimits(settings.worker_run_limit_bytes, settings.worker_runsync_limit_bytes)
     return Runner(
@@ -52,6 +62,7 @@ def _make_runner(
             timeout_s=settings.worker_fetch_timeout_s,
         ),
         Deliverer(bucket, limits),
+        Pruner(settings.comfy_dir, names) if settings.worker_prune else None,
         job_timeout_s=settings.worker_job_timeout_s,
         interrupt_grace_s=settings.comfy_interrupt_grace_s,
     )

@@ -10,7 +10,7 @@ from gateway.api.context import Ctx, Owner, answer, check_rate
 from gateway.api.create import IdempotencyKey
 from gateway.errors import InvalidRequest
 from gateway.ledger import PACKAGES, PRICES, Account
-from handler.contract.input_types import REQUEST_ID
+from handler.contract import REQUEST_ID
 
 router = APIRouter(tags=["credits"])
 

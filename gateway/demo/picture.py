@@ -4,12 +4,18 @@ import colorsys
 import io
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from handler.pictures.feather import Box, Mask, around
-from handler.pictures.mask import changed_outside, cut, paste, read_mask
-from handler.pictures.photo import Photo, read_photo
+from handler.pictures import (
+    Box,
+    Mask,
+    Photo,
+    changed_outside,
+    cut,
+    paste,
+    read_mask,
+    read_photo,
+)
 
 WORD = "DEMO"
 _STRIPES = 12
@@ -42,7 +48,7 @@ def draw(
     mask = read_mask(mask_data, photo.size) if mask_data is not None else None
     if ratio is not None:
         rows, columns = _middle(photo.size, ratio)
-        photo = Photo(photo.pixels[rows, columns], photo.icc_profile)
+        photo = photo.part(rows, columns)
         mask = mask[rows, columns] if mask is not None else None
     width, height = photo.size
     result = _whole(photo, seed) if mask is None else _within(photo, mask, seed)
@@ -59,14 +65,15 @@ def draw(
 
 def _whole(photo: Photo, seed: int) -> Photo:
     drawn = _over(photo.as_rgb(), Box(0, 0, *photo.size), seed)
-    return Photo(np.asarray(drawn), photo.icc_profile)
+    return Photo.of(drawn, photo.icc_profile)
 
 
 def _within(photo: Photo, mask: Mask, seed: int) -> Photo:
     piece = cut(photo, mask)
-    area = around(piece.mask)
+    area = Image.fromarray(piece.mask).getbbox()
+    # A mask of which a ratio left nothing is empty, and `cut` has said so.
     assert area is not None
-    patch = Photo(np.asarray(_over(piece.crop.as_rgb(), area, seed)))
+    patch = Photo.of(_over(piece.crop.as_rgb(), Box(*area), seed))
     return paste(photo, patch, mask, piece.box).photo
 
 

@@ -8,18 +8,21 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gateway.errors import InvalidRequest
-from handler.contract.input_types import (
+from handler.contract import (
     CFG,
+    LONGEST_NAME_BYTES,
+    LONGEST_PROMPT,
     LONGEST_TIMEOUT_S,
     LORA_STRENGTH,
+    NOT_IN_NAMES,
     QUALITY,
     REQUEST_ID,
     SEED,
     STEPS,
+    AddressFault,
+    HttpsUrl,
     Ratio,
 )
-from handler.contract.says import LONGEST_NAME_BYTES, LONGEST_PROMPT, NOT_IN_NAMES
-from handler.sources.addresses import AddressFault, HttpsUrl
 
 MOST_WORKFLOW_IMAGES = 16
 MOST_PROMPT_IMAGES = 3

@@ -6,8 +6,7 @@ from typing import Any
 from gateway.errors import ChangedOutsideMask
 from gateway.job import Job
 from gateway.objects import ObjectStore
-from handler.pictures.mask import changed_outside, read_mask
-from handler.pictures.photo import read_photo
+from handler.pictures import changed_outside, read_mask, read_photo
 
 
 def count_outside(

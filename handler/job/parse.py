@@ -1,24 +1,26 @@
-"""What a caller sends: RunPod's job dict to a checked `Job`. Pure; raises only JobError."""
+"""What a caller sends: RunPod's job dict to a checked `Job`. Raises only JobError."""
 
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from handler.contract import (
     REQUEST_ID,
+    AddressFault,
     Delivery,
     ImageEntry,
     ImageFormat,
     JobInput,
     OutputOptions,
+    RemoteImage,
     check_input,
+    parse_address,
 )
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.job.reencode import Encoding
 from handler.pictures import ImageLimits, InputImage, decode_image
-from handler.sources import AddressFault, RemoteImage, parse_address
 from handler.workflow import (
     EditorGraph,
     ModelNames,
@@ -48,6 +50,8 @@ class Job:
     timeout_s: float | None
     wants_previews: bool = False
     comfy_org_api_key: str | None = field(default=None, repr=False)
+    mask: InputImage | RemoteImage | None = None
+    may_prune: bool = True
 
     @property
     def is_runsync(self) -> bool:
@@ -74,6 +78,8 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     job_id = str(raw.get("id", ""))
     options = job_input.get("output") or {}
     encoding = _encoding(options)
+    if options.get("size") is not None and job_input.get("workflow") is not None:
+        raise InvalidInput("input.output.size only counts for a prompt; a workflow sets its own")
     workflow = _parse_workflow(job_input, models)
     images = _parse_images(job_input.get("images") or [], limits)
     if isinstance(workflow, PromptEdit):
@@ -90,6 +96,8 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
         timeout_s=job_input.get("timeout_s"),
         wants_previews=bool(options.get("previews")),
         comfy_org_api_key=job_input.get("comfy_org_api_key") or None,
+        mask=_parse_mask(job_input.get("mask"), limits),
+        may_prune=job_input.get("prune") is not False,
     )
 
 
@@ -124,6 +132,13 @@ def _parse_images(
         names[name] = index
         images.append(_parse_image(name, entry["image"], where, limits))
     return tuple(images)
+
+
+def _parse_mask(text: str | None, limits: ImageLimits) -> InputImage | RemoteImage | None:
+    if text is None:
+        return None
+    # The worker reads it itself.
+    return _parse_image("mask", text, "input.mask", replace(limits, uncompressed_pixels=0))
 
 
 def _parse_image(name: str, text: str, where: str, limits: ImageLimits) -> InputImage | RemoteImage:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from handler.pictures.mask import changed_outside, read_mask
-from handler.pictures.photo import read_photo
+from handler.pictures import changed_outside, read_mask, read_photo
 from handler.settings import PROJECT_DIR
 from tests.databases import Templates
 from tests.gateway_process import GatewayProcess

@@ -1,11 +1,11 @@
 """The demo serves its own machine only, and says what it is."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from gateway.settings import Settings
+from gateway.errors import InvalidSettings
 from tests.gateways import running_gateway
 
 
@@ -20,28 +20,26 @@ from tests.gateways import running_gateway
     ],
     ids=str,
 )
-def test_elsewhere_it_does_not_start_and_says_why(given: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match="draws over pictures instead of editing them"):
-        Settings(gateway_route="demo", **given)  # type: ignore[arg-type]
-    assert Settings(**given).gateway_route == "own"  # type: ignore[arg-type]
+def test_elsewhere_it_does_not_start_and_says_why(tmp_path: Path, given: dict[str, Any]) -> None:
+    given = {"gateway_api_keys": "ann=key-of-ann", **given}
+    with (
+        pytest.raises(InvalidSettings, match="draws over pictures instead of editing them"),
+        running_gateway(tmp_path, gateway_route="demo", **given),
+    ):
+        pass
+    with running_gateway(tmp_path, **given) as other:
+        assert other.client.get("/ready").json()["demo"] is False
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:8787", "localhost:1", "[::1]:8787"])
-def test_on_loopback_it_starts(listen: str) -> None:
-    settings = Settings(
-        gateway_route="demo", gateway_listen=listen, gateway_public_url="http://localhost:8787"
-    )
-    assert settings.gateway_route == "demo"
-
-
-def test_ready_says_that_it_is_the_demo(tmp_path: Path) -> None:
-    with running_gateway(tmp_path, gateway_route="demo") as gateway:
+def test_on_loopback_it_starts_and_says_what_it_is(tmp_path: Path, listen: str) -> None:
+    with running_gateway(
+        tmp_path,
+        gateway_route="demo",
+        gateway_listen=listen,
+        gateway_public_url="http://localhost:8787",
+    ) as gateway:
         answer = gateway.client.get("/ready")
         assert answer.status_code == 200
         assert (answer.json()["route"], answer.json()["demo"]) == ("demo", True)
         assert gateway.status(gateway.create())["backend"] == "demo"
-
-
-def test_elsewhere_ready_says_that_it_is_not(tmp_path: Path) -> None:
-    with running_gateway(tmp_path) as gateway:
-        assert gateway.client.get("/ready").json()["demo"] is False

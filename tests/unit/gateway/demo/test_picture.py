@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from gateway.demo.picture import draw
 from handler.errors import InvalidImage
-from handler.pictures.photo import read_photo
+from handler.pictures import read_photo
 from tests.gateways import picture
 
 SIZE = (160, 120)

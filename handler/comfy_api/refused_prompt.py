@@ -1,4 +1,4 @@
-"""ComfyUI's refusal of a prompt to a WorkflowRejected that says what, where and what is near. Pure.
+"""ComfyUI's refusal of a prompt to a WorkflowRejected that says what, where and what is near.
 
 The forms are those of ComfyUI's execution.validate_prompt: `{"error": {type, message, details},
 "node_errors": {node_id: {"class_type", "errors": [{type, message, details, extra_info}]}}}`.

@@ -1,7 +1,7 @@
 """How much memory this machine lets the worker and ComfyUI use, and how much of it is free.
 
 A container sees its own control group at the top of /sys/fs/cgroup, of version 2 or 1. ComfyUI
-asks psutil, which knows of neither (comfy/model_management.py:209).
+asks psutil, which knows of neither (model_management.get_total_memory).
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from handler.machine.memory import free_memory_bytes, host_memory_bytes
+from handler.machine.host_memory import free_memory_bytes, host_memory_bytes
 
 V2, V1 = "sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"
 USED_V2 = {

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.comfy_api.rejections import needs_object_info, rejection
+from handler.comfy_api.refused_prompt import needs_object_info, rejection
 
 UNETS = ["qwen_image_edit_2509_fp8_e4m3fn.safetensors", "sd15.ckpt"]
 TRACEBACK = ['  File "/comfy/execution.py", line 820, in validate_inputs\n    r = await do()\n']

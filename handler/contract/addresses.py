@@ -1,4 +1,4 @@
-"""Addresses that a picture may be fetched from: https URLs and keys of the bucket. Pure.
+"""Addresses that a picture may be fetched from: https URLs and keys of the bucket.
 
 A caller must not reach through the worker what only the worker can reach. So an address is taken
 apart by strict rules and put together again from its checked parts: no second parser can read

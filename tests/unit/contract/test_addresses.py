@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from handler.sources.addresses import AddressFault, BucketKey, HttpsUrl, is_public, parse_address
+from handler.contract.addresses import AddressFault, BucketKey, HttpsUrl, is_public, parse_address
 
 
 def fault_of(text: str) -> str:
