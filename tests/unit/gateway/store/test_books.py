@@ -10,7 +10,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
@@ -345,14 +345,14 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.prices)
     @rule(data=st.data(), event=st.sampled_from([*EVENTS, ARRIVED, STORED]))
     def happens(self, data: Any, event: Any) -> None:
-        job_id = data.draw(st.sampled_from(sorted(self.prices)))
+        job_id = data.draw(st.sampled_from(list(self.prices)))
         self.store.record(job_id, event, NOW)
 
     @precondition(lambda self: self.prices)
     @rule(data=st.data())
     def a_write_of_a_former_holder(self, data: Any) -> None:
         """Decided twice on the same row: the second finds another one."""
-        job = self.job(data.draw(st.sampled_from(sorted(self.prices))))
+        job = self.job(data.draw(st.sampled_from(list(self.prices))))
         self.store.record(job.id, model.Rerouted(RUNPOD), NOW)
         self.store.settle(job, model.CancelAsked(), NOW)
         assert self.store.settle(job, model.DeadlinePassed(), NOW) is None or job.state in FINAL
@@ -380,7 +380,14 @@ def test_in_any_order_of_events_the_sums_add_up(database: Database) -> None:
     machine = type("Machine", (Machine,), {"database": database})
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=40, stateful_step_count=20, deadline=None),
+        # Of another run's owners nothing can be replayed; and a busy machine is no fault.
+        settings=settings(
+            max_examples=15,
+            stateful_step_count=25,
+            deadline=None,
+            database=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
     )
 
 
