@@ -79,8 +79,7 @@ def cut(photo: Photo, mask: Mask, *, whole: bool = False) -> Cut:
     box = _with_context(area, photo.size)
     if whole or box is None:
         box = Box(0, 0, *photo.size)
-    rows, columns = box.rows, box.columns
-    return Cut(Photo(photo.pixels[rows, columns], photo.icc_profile), mask[rows, columns], box)
+    return Cut(photo.part(box.rows, box.columns), mask[box.rows, box.columns], box)
 
 
 def paste(

@@ -89,20 +89,28 @@ def test_another_lora_strength_gives_another_picture(api: RunPodApi, reference: 
     assert small_edit(api, portrait(), node_89={"strength_model": 0.5}) != reference
 
 
-def test_prompt_mode_gives_the_pixels_of_the_full_graph_and_its_seed(
+def test_the_template_has_the_same_pixels_in_full_pruned_and_compiled_by_prompt_mode(
     api: RunPodApi, worker: WorkerProcess
 ) -> None:
-    """Prompt mode leaves out the second text encoding and the photo's encoding as latent image."""
-    prompt, seed = "make it a drawing", 11
+    """The last two are without the second text encoding and the encoding of the latent image."""
+    prompt, seed, steps = "make it a drawing", 11, 2
     images = [{"name": PHOTO_NAME, "image": as_base64(portrait().crop((150, 0, 300, 350)))}]
-    job = {"prompt": prompt, "seed": seed, "images": images}
-    short = api.result(api.submit(job), RESULT_S)["output"]
     full = copy.deepcopy(EXAMPLE)
     full["111"]["inputs"]["prompt"] = prompt
-    full["3"]["inputs"]["seed"] = seed
-    whole = api.result(api.submit({"workflow": full, "images": images}), RESULT_S)["output"]
-    assert pixels(short["image_base64"]) == pixels(whole["image_base64"])
-    assert short["seed"] == seed
+    full["3"]["inputs"] |= {"seed": seed, "steps": steps}
+    whole, pruned, compiled = (
+        api.result(api.submit({"images": images, **job}), RESULT_S)["output"]
+        for job in (
+            {"workflow": full, "prune": False},
+            {"workflow": full},
+            {"prompt": prompt, "seed": seed, "steps": steps, "fit": "template"},
+        )
+    )
+    assert "pruned" not in whole
+    assert {node_id for work in pruned["pruned"] for node_id in work["nodes"]} == {"110", "88"}
+    assert pixels(pruned["image_base64"]) == pixels(whole["image_base64"])
+    assert pixels(compiled["image_base64"]) == pixels(whole["image_base64"])
+    assert (compiled["seed"], compiled["graph"]) == (seed, "template-1")
 
 
 def test_make_run_edits_the_example_as_it_is_in_the_sdks_local_mode(tmp_path: Path) -> None:
