@@ -1,6 +1,6 @@
 """Workflows in API format: the caller's, checked, and those that prompt mode compiles."""
 
-from handler.workflow.edit_graph import Sampling, compile_edit, graph_version
+from handler.workflow.edit_graph import Blank, Sampling, compile_edit, graph_version
 from handler.workflow.links import is_link, links
 from handler.workflow.prompt_edit import (
     ModelNames,
@@ -12,6 +12,7 @@ from handler.workflow.sizes import cropped_to, extended_to, piece_size, template
 from handler.workflow.workflow import EditorGraph, Workflow, parse_nodes, parse_workflow
 
 __all__ = [
+    "Blank",
     "EditorGraph",
     "ModelNames",
     "PromptEdit",
