@@ -1,6 +1,12 @@
 """Workflows in API format: the caller's, checked, and those that prompt mode compiles."""
 
-from handler.workflow.edit_graph import Sampling, compile_edit, graph_version, sampling_of
+from handler.workflow.edit_graph import (
+    Blank,
+    Sampling,
+    compile_edit,
+    graph_version,
+    sampling_of,
+)
 from handler.workflow.links import is_link, links
 from handler.workflow.prompt_edit import (
     ModelNames,
@@ -12,6 +18,7 @@ from handler.workflow.sizes import aligned_size, cropped_to, extended_to, piece_
 from handler.workflow.workflow import EditorGraph, Workflow, parse_nodes, parse_workflow
 
 __all__ = [
+    "Blank",
     "EditorGraph",
     "ModelNames",
     "PromptEdit",
