@@ -1,8 +1,11 @@
-"""A gateway killed with -9 at each point of a job at RunPod (its stand-in), and started again:
-no job is lost, and none has two pictures."""
+"""A real gateway with the stand-in for RunPod's cloud: amid every oddity, killed with -9 at each
+point of a job and started again. No job is lost, and none has two pictures."""
 
 import contextlib
 import hashlib
+import json
+import re
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +17,10 @@ import pytest
 from tests.fakes.runpod_cloud import RunPodCloud
 from tests.fakes.runpod_oddities import Mischief, Oddity
 from tests.fakes.runpod_work import paint
-from tests.gateway_process import GatewayProcess
+from tests.gateway_process import PROJECT_DIR, GatewayProcess
 from tests.gateways import picture
+
+README = (PROJECT_DIR / "README.md").read_text()
 
 Until = Callable[[RunPodCloud, GatewayProcess, str], object]
 
@@ -147,6 +152,25 @@ def test_kills_at_random_amid_every_oddity_lose_no_job(
         else:
             # Three tries may all have met a worker that raises or an output that was lost.
             assert status["error"]["code"] in ("worker_error", "invalid_output"), status
+
+
+def test_the_readmes_curl_makes_a_picture_amid_every_oddity(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^curl .+ http://127.0.0.1:8787/api/queue/create$", README, re.M)
+    with RunPodCloud(mischief=Mischief(seed=3), hook_gap_s=0.5, slow_s=0.5) as cloud:
+        # So many tries that bad luck alone ends no job.
+        with GatewayProcess(
+            tmp_path, hooks=True, GATEWAY_ROUTE="runpod", GATEWAY_ATTEMPTS="9", **cloud.env()
+        ) as gateway:
+            job_ids = []
+            for _ in range(8):
+                ran = subprocess.run(
+                    ["bash", "-c", command.replace("http://127.0.0.1:8787", gateway.url)],
+                    cwd=PROJECT_DIR, capture_output=True, timeout=60, check=True,
+                )  # fmt: skip
+                job_ids.append(json.loads(ran.stdout)["job_id"])
+            for job_id in job_ids:
+                succeeded(gateway, job_id)
+        assert cloud.hooks
 
 
 @contextlib.contextmanager
