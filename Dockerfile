@@ -11,7 +11,7 @@
 ARG BASE_IMAGE=debian
 
 # The lock of ComfyUI's environment. The default has torch for CUDA 13.0, which needs NVIDIA driver
-# 580 or later; the README says how to make and name a lock for an older one.
+# 580 or later; docs/image.md says how to make and name a lock for an older one.
 ARG COMFY_LOCK=comfy/requirements.lock
 
 

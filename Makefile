@@ -7,7 +7,8 @@ PYTHON ?= python3
 PY := PYTHONPATH=. .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run serve gateway worker smoke test lint types unit contract integration format verify-models fetch-models lock-models image test-image schema bench simulate lock clean
+# Every target but those that are files.
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,7 +47,7 @@ types: .venv/installed.sha256 ## mypy, strict
 unit: .venv/installed.sha256 ## tests of single modules
 	@.venv/bin/python -m pytest tests/unit $(ARGS)
 
-contract: setup ## our stand-ins against the real ComfyUI, SDK and S3 server; README against the code
+contract: setup ## our stand-ins against the real ComfyUI, SDK and S3 server; documents against the code
 	@.venv/bin/python -m pytest tests/contract $(ARGS)
 
 integration: setup ## the whole worker against the real ComfyUI on the CPU
@@ -84,6 +85,12 @@ smoke: $(if $(SMOKE_IMAGE),.venv/installed.sha256,setup) ## a real edit on this 
 
 schema: .venv/installed.sha256 ## write the contract of jobs and answers into schema/
 	@for of in input output; do $(PY) -m handler schema $$of > schema/$$of.json; done
+
+docs: .venv/installed.sha256 ## write the parts of README.md and docs/ that come from the code
+	@$(PY) scripts/write_docs.py
+
+deploy: .venv/installed.sha256 ## make the endpoint at RunPod what deploy.toml says, and try it; ARGS=plan, check, destroy
+	@$(PY) -m gateway deploy $(or $(ARGS),apply)
 
 bench: setup ## measure what the worker adds around the GPU; ARGS=NAME for one benchmark
 	@$(PY) -m benchmarks $(ARGS)

@@ -4,6 +4,7 @@ import argparse
 import json
 import secrets
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
@@ -13,6 +14,7 @@ import uvicorn
 
 from gateway.api.guard import hash_key
 from gateway.app import DRAIN_S, ROLES, open_parts, open_serving, worker_key
+from gateway.deploy import main as deploy
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.settings import Settings, read_settings, secret_values, unknown_variables
 from gateway.store.jobs import JobStore
@@ -26,7 +28,11 @@ log = get_logger()
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, or 1 with one line that says why."""
-    options = make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["deploy"]:
+        # It has commands and --help of its own.
+        return deploy(words[1:])
+    options = make_parser().parse_args(words)
     try:
         settings = read_settings()
         result: int = options.run(settings, options)
@@ -65,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("job", help="print all that is known of a job")
     command.add_argument("id")
     command.set_defaults(run=_job)
+    commands.add_parser("deploy", help="make RunPod's endpoint what deploy.toml says")
     return parser
 
 
@@ -90,6 +97,9 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         )  # fmt: skip
         log.info("serving", listen=settings.gateway_listen, role=options.role)
         server = _Server(config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn raises the signal again once it has drained; by then it is answered.
+            signal.signal(number, lambda *_: None)
         server.run()
         return 0 if server.started else 1
 

@@ -3,6 +3,7 @@
     GatewayError
     ├─ RequestError            the caller's fault; the same request fails again
     │  ├─ InvalidRequest         invalid_request
+    │  ├─ InvalidOptions         invalid_options
     │  ├─ InvalidImage           invalid_image
     │  ├─ InvalidMask            invalid_mask
     │  ├─ Unauthorized           unauthorized
@@ -66,6 +67,15 @@ class RequestError(GatewayError):
 class InvalidRequest(RequestError):
     code = "invalid_request"
     summary = "the request has a missing, unknown or wrong field"
+
+
+class InvalidOptions(RequestError):
+    """`details`: `reason` (wrong_type, unknown_field, unknown_category, unknown_option,
+    missing_field, too_long, too_many, broken_text, not_json), `where` (such as
+    `edits[0].fields.colour`; empty for the whole), and of names `nearest` and `known`."""
+
+    code = "invalid_options"
+    summary = "the options of a prompt have a missing, unknown or wrong field"
 
 
 class InvalidImage(RequestError):

@@ -7,6 +7,7 @@ from handler.bucket import Bucket
 from handler.comfy import ComfyPaths, Supervisor
 from handler.comfy_api import ComfyClient
 from handler.job import AnswerLimits, Deliverer, Endpoint, Runner, warm_up
+from handler.machine import Shutdown
 from handler.models import FoundModel
 from handler.runpod import Check, fitness_checks
 from handler.settings import Settings
@@ -15,7 +16,11 @@ from handler.workflow import ModelNames
 
 
 def assemble(
-    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, models: Sequence[FoundModel]
+    settings: Settings,
+    paths: ComfyPaths,
+    supervisor: Supervisor,
+    models: Sequence[FoundModel],
+    shutdown: Shutdown,
 ) -> tuple[Endpoint, tuple[Check, ...]]:
     """The endpoint can take jobs once the checks have passed, of which the last is the warm-up,
     where that is wanted."""
@@ -25,7 +30,8 @@ def assemble(
     checks = fitness_checks(models, bucket, supervisor)
     if settings.worker_warmup:
         checks = (*checks, _warmed_up(runner, names, supervisor))
-    return Endpoint(runner, settings.image_limits, names, settings.worker_save_dir), checks
+    endpoint = Endpoint(runner, settings.image_limits, names, settings.worker_save_dir, shutdown)
+    return endpoint, checks
 
 
 def _warmed_up(runner: Runner, names: ModelNames, supervisor: Supervisor) -> Check:

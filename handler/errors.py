@@ -41,9 +41,10 @@ class WorkerError(Exception):
 
     code: ClassVar[str]
     summary: ClassVar[str]
-    retryable: ClassVar[bool] = False
+    # The classes say what is usual; a single fault may be known to be otherwise.
+    retryable: bool = False
     # When the worker can't do better than be replaced.
-    refresh_worker = False
+    refresh_worker: bool = False
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)

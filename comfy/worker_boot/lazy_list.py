@@ -1,7 +1,7 @@
 """What ComfyUI imports at its start and Qwen Image Edit does not need, or not at once.
 
-The seconds are of one core, warm. tests/contract/test_bootstrap.py holds every name here to the
-real modules, and ComfyUI's nodes to those of an unchanged start.
+The seconds are of one core, warm. tests/contract/comfy_boot/test_bootstrap.py holds every name here
+to the real modules, and ComfyUI's nodes to those of an unchanged start.
 """
 
 import importlib.util

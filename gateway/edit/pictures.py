@@ -16,9 +16,9 @@ from PIL import ExifTags, Image
 
 from gateway.errors import InvalidImage, NotFound
 from gateway.objects import ObjectMissing, ObjectStore
+from handler.contract import AddressFault, BucketKey, parse_address
 from handler.errors import InvalidImage as WorkerInvalidImage
 from handler.pictures import DECODER_ERRORS, ImageLimits, check_image, decode_image
-from handler.sources.addresses import AddressFault, BucketKey, parse_address
 
 LIMITS = ImageLimits(count=16, data_bytes=20_000_000, pixels=64_000_000)
 CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}

@@ -1,4 +1,4 @@
-"""Objects in an S3 bucket: their keys, their upload and download, and the addresses callers get.
+"""Objects in an S3 bucket: their upload and download, and the addresses callers get.
 
 The only module that touches S3. Which files go to the bucket, and when, is decided elsewhere.
 """
@@ -7,20 +7,24 @@ import asyncio
 import base64
 import hashlib
 import io
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from string import Formatter
 from typing import Any, BinaryIO
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from handler.bucket.faults import UNKNOWN_KEYS, StoreFault, status_of
+from handler.bucket.faults import (
+    UNKNOWN_KEYS,
+    StoreFault,
+    download_failure,
+    status_of,
+    upload_failure,
+)
+from handler.bucket.keys import object_key
+from handler.bucket.settings import BucketSettings
 from handler.errors import (
-    ImageUnreachable,
     InvalidImage,
     InvalidSettings,
     UploadFailed,
@@ -28,173 +32,12 @@ from handler.errors import (
 )
 from handler.machine import in_daemon_thread
 
-# R2 documents 1024 bytes for a key and 604800 s (7 days) for a presigned URL. boto3 signs longer
-# ones without complaint, and they fail only when somebody opens them.
-MAX_KEY_BYTES = 1024
-MAX_URL_EXPIRES_S = 604_800
-
 # The time that one upload may take, all its attempts together: a part for the store to answer, and
 # a part for the bytes, at the speed below which it is called broken.
 _ANSWER_S = 30.0
 _SLOWEST_BYTES_PER_S = 250_000
 
-DEFAULT_KEY_TEMPLATE = "{request_id}/{name}.{ext}"
-KEY_FIELDS = ("job_id", "request_id", "name", "ext")
-
-DEFAULT_INPUT_PREFIX = "inputs/"
-# Folders, since "inputs" alone would open "inputs-of-others/" too; or "/", any key.
-INPUT_PREFIX = r"^(/|([A-Za-z0-9_-][A-Za-z0-9_.-]*/)+)$"
-
-_TEMPLATE_LITERAL = re.compile(r"[A-Za-z0-9_./-]*")
 _CHUNK_BYTES = 256 * 1024
-
-_BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,255}")
-_PRINTABLE = re.compile(r"[\x21-\x7e]+")
-
-# A dot or slash is safe only between two characters that are neither: so no value brings "..", an
-# empty segment, or a leading or trailing dot or slash, whatever the template puts beside it.
-_UNSAFE = re.compile(r"(?<![^./])\.|\.(?![^./])|[^A-Za-z0-9_.-]")
-_UNSAFE_IN_NAME = re.compile(r"(?<![^./])[./]|[./](?![^./])|[^A-Za-z0-9_./-]")
-
-
-def check_key_template(template: str) -> None:
-    """Raise InvalidSettings unless keys made from `template` are safe and tell pictures apart."""
-    parts = _template_parts(template)
-    fields = {name for _, name in parts if name}
-    if "name" not in fields or not fields & {"job_id", "request_id"}:
-        raise _bad_template(
-            template, "it needs {name} and one of {request_id} or {job_id}, or pictures collide"
-        )
-    for literal, _ in parts:
-        if not _TEMPLATE_LITERAL.fullmatch(literal):
-            raise _bad_template(
-                template, "outside the fields it may hold only letters, digits and _ - . /"
-            )
-    # A value never starts or ends with a dot or slash, so a plain one shows every key's segments.
-    sample = "".join(literal + ("x" if name else "") for literal, name in parts)
-    if ".." in sample or {"", "."} & set(sample.split("/")):
-        raise _bad_template(
-            template, "it must not start or end with '/', nor hold '//', '..' or '.' as a folder"
-        )
-
-
-def object_key(template: str, *, job_id: str, request_id: str, name: str, ext: str) -> str:
-    """The key of one picture: ASCII, at most 1024 bytes, no "..", no empty or "." segment.
-
-    What is unsafe in a value is written as "=" and two hex digits a UTF-8 byte, as in
-    quoted-printable ("a b" is "a=20b", nothing is "="), so different names never share a key. "%"
-    would do that too, but a key with a literal "%" is decoded once too often by one proxy or
-    another. "/" makes a folder in `name` only. Too long a key ends in a digest of the whole.
-
-    Raises InvalidSettings for a bad template.
-    """
-    check_key_template(template)
-    values = {
-        "job_id": _escaped(job_id, _UNSAFE),
-        "request_id": _escaped(request_id, _UNSAFE),
-        "name": _escaped(name, _UNSAFE_IN_NAME),
-        "ext": _escaped(ext, _UNSAFE),
-    }
-    key = "".join(
-        literal + (values[name] if name else "") for literal, name in _template_parts(template)
-    )
-    if len(key) <= MAX_KEY_BYTES:
-        return key
-    # "=x" is no escape, so a cut key never equals a whole one.
-    mark = "=x" + hashlib.sha256(key.encode("ascii")).hexdigest()
-    return key[: MAX_KEY_BYTES - len(mark)] + mark
-
-
-def _template_parts(template: str) -> list[tuple[str, str | None]]:
-    parts = []
-    try:
-        for literal, name, spec, conversion in Formatter().parse(template):
-            if name is not None and name not in KEY_FIELDS:
-                known = ", ".join(f"{{{known}}}" for known in KEY_FIELDS)
-                raise _bad_template(template, f"{{{name}}} is no field of it; known are {known}")
-            if spec or conversion:
-                # "{name:.3}" would cut names, and cut names collide.
-                raise _bad_template(template, f"{{{name}}} takes no format")
-            parts.append((literal, name))
-    except ValueError as exc:
-        raise _bad_template(template, str(exc)) from exc
-    return parts
-
-
-def _bad_template(template: str, fault: str) -> InvalidSettings:
-    return InvalidSettings(f"the bucket's key template {template!r} is wrong: {fault}")
-
-
-def _escaped(value: str, unsafe: re.Pattern[str]) -> str:
-    def escape(match: re.Match[str]) -> str:
-        # JSON can bring lone surrogates, which strict UTF-8 refuses.
-        return "".join(f"={byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
-
-    return unsafe.sub(escape, value) if value else "="
-
-
-@dataclass(frozen=True, slots=True)
-class BucketSettings:
-    """One bucket and how to reach it. Raises InvalidSettings that lists every fault."""
-
-    endpoint_url: str
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
-    name: str
-    # R2's only region. With another one and no signature version boto3 presigns with SigV2.
-    region: str = "auto"
-    key_template: str = DEFAULT_KEY_TEMPLATE
-    input_prefix: str = DEFAULT_INPUT_PREFIX
-    public_url: str | None = None
-    url_expires_s: int = MAX_URL_EXPIRES_S
-
-    def __post_init__(self) -> None:
-        if faults := [*self._address_faults(), *self._key_faults(), *self._other_faults()]:
-            raise InvalidSettings(f"bucket settings: {'; '.join(faults)}", faults=faults)
-
-    def _address_faults(self) -> Iterator[str]:
-        if fault := _url_fault(self.endpoint_url):
-            yield f"the endpoint URL {fault}"
-        elif urlsplit(self.endpoint_url).path.strip("/") == self.name:
-            # RunPod's own upload helper wants the bucket there; here it would be named twice.
-            yield "the endpoint URL must not end in the bucket's name"
-        if self.public_url is not None and (fault := _url_fault(self.public_url)):
-            yield f"the public URL {fault}"
-        if not _BUCKET_NAME.fullmatch(self.name):
-            yield f"{self.name!r} is no bucket name"
-
-    def _key_faults(self) -> Iterator[str]:
-        keys = {"access key id": self.access_key_id, "secret access key": self.secret_access_key}
-        for label, key in keys.items():
-            # A pasted line break would surface as a ValueError that quotes the header with the key.
-            if not _PRINTABLE.fullmatch(key):
-                yield f"the {label} is empty, or holds a space, a line break or non-ASCII"
-
-    def _other_faults(self) -> Iterator[str]:
-        if not _PRINTABLE.fullmatch(self.region):
-            yield f"{self.region!r} is no region"
-        if not re.fullmatch(INPUT_PREFIX, self.input_prefix):
-            yield f"{self.input_prefix!r} is no input prefix: it must be folders, or '/'"
-        if not 1 <= self.url_expires_s <= MAX_URL_EXPIRES_S:
-            yield f"a URL can be valid for 1 to {MAX_URL_EXPIRES_S} seconds"
-        try:
-            check_key_template(self.key_template)
-        except InvalidSettings as exc:
-            yield exc.message
-
-
-def _url_fault(url: str) -> str | None:
-    # The URL is never quoted in a fault: people paste keys into it.
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        return "is no URL"
-    if not valid or not _PRINTABLE.fullmatch(url):
-        return "must be http:// or https:// and a host"
-    if parts.username is not None or parts.query or parts.fragment:
-        return "must not hold a user, a password, '?' or '#'"
-    return None
 
 
 class Bucket:
@@ -268,7 +111,7 @@ class Bucket:
                 return await in_daemon_thread(partial(self._put, body, key, content_type))
         except TimeoutError as exc:
             fault = StoreFault("UploadTimeout", None, is_passing=True)
-            raise _upload_failure(self._settings.name, key, fault) from exc
+            raise upload_failure(self._settings.name, key, fault) from exc
         finally:
             body.is_given_up.set()
 
@@ -300,7 +143,7 @@ class Bucket:
 
     def _put(self, body: "_Body", key: str, content_type: str) -> str:
         bucket = self._settings.name
-        fail = partial(_upload_failure, bucket, key)
+        fail = partial(upload_failure, bucket, key)
         with _translated(fail), closing(body):
             # One request, never multipart: results are far below the 5 GiB of a single upload, they
             # appear whole or not at all, and no unfinished parts stay behind.
@@ -327,7 +170,7 @@ class Bucket:
     def _get(self, key: str, limit_bytes: int, given_up: threading.Event) -> bytes:
         bucket = self._settings.name
         data = bytearray()
-        fail = partial(_download_failure, bucket, key)
+        fail = partial(download_failure, bucket, key)
         with _translated(fail):
             answer = self._client.get_object(Bucket=bucket, Key=key)
             with closing(answer["Body"]) as body:
@@ -344,7 +187,7 @@ class Bucket:
         )
 
     def _check(self) -> UploadFailed | None:
-        fail = partial(_upload_failure, self._settings.name, None)
+        fail = partial(upload_failure, self._settings.name, None)
         try:
             with _translated(fail):
                 # Not HeadBucket: R2 is reported to refuse it to "Object Read & Write" tokens, which
@@ -419,31 +262,3 @@ def _translated(failure: Callable[[StoreFault], WorkerError]) -> Iterator[None]:
         # The rest of the family is raised before anything is sent, and is raised again next time.
         passing = isinstance(exc, ConnectionError | HTTPClientError | IncompleteReadError)
         raise failure(StoreFault(type(exc).__name__, None, passing)) from exc
-
-
-def _upload_failure(bucket: str, key: str | None, fault: StoreFault) -> UploadFailed:
-    what = f"could not store {key!r} in" if key is not None else "could not reach"
-    error = UploadFailed(
-        f"{what} bucket {bucket!r} {fault}",
-        bucket=bucket,
-        key=key,
-        s3_code=fault.code,
-        http_status=fault.status,
-    )
-    # The class says what is usual; wrong keys stay wrong however often the job is repeated.
-    error.retryable = fault.is_passing  # type: ignore[misc]
-    return error
-
-
-def _download_failure(bucket: str, key: str, fault: StoreFault) -> InvalidImage | ImageUnreachable:
-    details = {"bucket": bucket, "key": key, "s3_code": fault.code, "http_status": fault.status}
-    if fault.code in {"NoSuchKey", "404"}:
-        return InvalidImage(f"bucket:{key} does not exist", **details)
-    if fault.code == "AccessDenied":
-        # S3 says so of an object that is not there, too, to keys that may not list the bucket.
-        return InvalidImage(
-            f"bucket:{key} does not exist, or this worker's keys may not read it", **details
-        )
-    error = ImageUnreachable(f"could not read bucket:{key} {fault}", **details)
-    error.retryable = fault.is_passing  # type: ignore[misc]
-    return error

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from handler.errors import ImageUnreachable, InvalidImage, UploadFailed
+
 _KEYS_HINT = "check BUCKET_ACCESS_KEY_ID and BUCKET_SECRET_ACCESS_KEY, and that they belong to this"
 _NOT_S3 = (
     "the endpoint did not answer as S3 does; check that BUCKET_ENDPOINT_URL is the S3 API and not "
@@ -98,3 +100,31 @@ class StoreFault:
 def status_of(answer: dict[str, Any]) -> int | None:
     status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status
+
+
+def upload_failure(bucket: str, key: str | None, fault: StoreFault) -> UploadFailed:
+    what = f"could not store {key!r} in" if key is not None else "could not reach"
+    error = UploadFailed(
+        f"{what} bucket {bucket!r} {fault}",
+        bucket=bucket,
+        key=key,
+        s3_code=fault.code,
+        http_status=fault.status,
+    )
+    # The class says what is usual; wrong keys stay wrong however often the job is repeated.
+    error.retryable = fault.is_passing
+    return error
+
+
+def download_failure(bucket: str, key: str, fault: StoreFault) -> InvalidImage | ImageUnreachable:
+    details = {"bucket": bucket, "key": key, "s3_code": fault.code, "http_status": fault.status}
+    if fault.code in {"NoSuchKey", "404"}:
+        return InvalidImage(f"bucket:{key} does not exist", **details)
+    if fault.code == "AccessDenied":
+        # S3 says so of an object that is not there, too, to keys that may not list the bucket.
+        return InvalidImage(
+            f"bucket:{key} does not exist, or this worker's keys may not read it", **details
+        )
+    error = ImageUnreachable(f"could not read bucket:{key} {fault}", **details)
+    error.retryable = fault.is_passing
+    return error

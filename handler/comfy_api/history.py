@@ -1,4 +1,4 @@
-"""One entry of ComfyUI's /history to what its nodes left, or to the error it stands for. Pure."""
+"""One entry of ComfyUI's /history to what its nodes left, or to the error it stands for."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -138,7 +138,7 @@ def _failure(messages: Mapping[str, Any]) -> WorkerError:
     )
     if damage(exception_type, reason) is Damage.DEVICE:
         # Another worker has another GPU.
-        error.refresh_worker = error.retryable = True  # type: ignore[misc]
+        error.refresh_worker = error.retryable = True
     return error
 
 

@@ -12,9 +12,11 @@ from handler.comfy_api import Reporter, Send
 from handler.errors import InternalError, Interrupted, WorkerError
 from handler.job.answer import error_answer
 from handler.job.parse import parse_job, request_id_of
-from handler.job.runner import Runner, Timings
-from handler.job.saving import save_answer
+from handler.job.runner import Runner
+from handler.job.save_dir import save_answer
+from handler.job.timings import Timings
 from handler.logs import get_logger
+from handler.machine import Shutdown
 from handler.pictures import ImageLimits
 from handler.workflow import ModelNames
 
@@ -28,14 +30,19 @@ class Endpoint:
     """The handler that RunPod's SDK calls. It never raises anything but CancelledError."""
 
     def __init__(
-        self, runner: Runner, limits: ImageLimits, models: ModelNames, save_dir: Path | None
+        self,
+        runner: Runner,
+        limits: ImageLimits,
+        models: ModelNames,
+        save_dir: Path | None,
+        shutdown: Shutdown,
     ) -> None:
         self._runner = runner
         self._limits = limits
         self._models = models
         self._save_dir = save_dir
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_stopping = False
+        self._shutdown = shutdown
 
     async def __call__(self, raw: Mapping[str, Any], send: Send | None = None) -> dict[str, Any]:
         """The job's answer. `send` takes an update of its progress to RunPod."""
@@ -48,7 +55,7 @@ class Endpoint:
             except WorkerError as error:
                 return self._failed(error, request_id)
             except asyncio.CancelledError:
-                if not self._is_stopping:
+                if not self._shutdown.is_ending:
                     log.info("job cancelled")
                     raise
                 # The SDK can still send what is returned, and nothing of what is raised.
@@ -62,8 +69,7 @@ class Endpoint:
                 return self._failed(fault, request_id)
 
     async def finish(self, grace_s: float) -> None:
-        """Take no more jobs, and give those in hand `grace_s` seconds to end well."""
-        self._is_stopping = True
+        """Give the jobs in hand `grace_s` seconds to end well."""
         if self._tasks:
             log.info("jobs in hand", jobs=len(self._tasks), grace_s=grace_s)
             await asyncio.wait(self._tasks, timeout=grace_s)
@@ -77,7 +83,7 @@ class Endpoint:
             await asyncio.wait(late, timeout=_INTERRUPT_S)
 
     async def _answer(self, raw: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
-        if self._is_stopping:
+        if self._shutdown.is_ending:
             raise Interrupted("the worker is shutting down; send the job again")
         timings = Timings()
         log.info("job started")

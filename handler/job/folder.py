@@ -4,18 +4,15 @@ import contextlib
 import errno
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handler.comfy import ComfyPaths
-from handler.comfy_api import Execution, NodeText, SavedFile
+from handler.comfy_api import NodeText, SavedFile
 from handler.errors import ComfyProtocol, DiskFull, InternalError, WorkerError
-from handler.job.outputs import Output, OutputFile, Outputs, read_output
 from handler.pictures import InputImage
 
-# Texts that are longer, all together, are files. An answer takes 10 MB, a reader much less.
-TEXT_BYTES = 100_000
 # Where files go that are not the workflow's own names in the job's folder.
 _KEPT = ".kept"
 _FRAME_NUMBER = re.compile(r"%0?\d*d")
@@ -37,38 +34,13 @@ class JobFolder:
         Raises DiskFull, or InternalError when the folder is not writable.
         """
         files: dict[str, str] = {}
-        try:
+        with _as_write_fault():
             for index, image in enumerate(images):
                 extension = "png" if image.uncompressed else image.extension
                 files[image.name] = f"{index}.{extension}"
                 path = self.input_dir / self.name / files[image.name]
                 path.write_bytes(image.uncompressed or image.data)
-        except OSError as exc:
-            raise _write_fault(exc) from exc
         return files
-
-    def read_outputs(self, execution: Execution, finish: Callable[[Output], Output]) -> Outputs:
-        """All that the run left, in the order of the nodes, saved files before previews.
-
-        Each file is finished before the next one is read: hundreds of uncompressed frames would
-        fill memory.
-        A text that does not fit into TEXT_BYTES with those before it becomes a file. What is no
-        picture lies in the job's folder afterwards. Raises ComfyProtocol for a file that is not
-        there, lies outside ComfyUI's folders or is a broken picture; DiskFull or InternalError
-        when a file can't be put into the job's folder.
-        """
-        texts, long_texts = _split(execution.texts)
-        files = [
-            finish(self._read(file))
-            for saved in execution.files
-            for file in self._sequence_of(saved)
-        ]
-        try:
-            written = [self._write(text, number) for number, text in enumerate(long_texts, 1)]
-            files = [self._keep(file, number) for number, file in enumerate([*files, *written])]
-        except OSError as exc:
-            raise _write_fault(exc) from exc
-        return Outputs(tuple(sorted(files, key=lambda file: file.is_preview)), tuple(texts))
 
     def drop_strays(self, files: Iterable[SavedFile]) -> None:
         """Remove what a run left outside the job's folder: previews, and files of nodes that
@@ -76,9 +48,48 @@ class JobFolder:
         for file in files:
             if file.folder_type in self._roots:
                 with contextlib.suppress(OSError, ComfyProtocol):
-                    path = self._path_of(file)
+                    path = self.path_of(file)
                     if not path.is_relative_to(self._own.resolve()):
                         path.unlink()
+
+    def path_of(self, file: SavedFile) -> Path:
+        """Raises ComfyProtocol for one that lies outside ComfyUI's folders."""
+        return _path_under(self._roots[file.folder_type], file)
+
+    def path_in_job(self, file: SavedFile) -> str:
+        """Its place under the job's folder, without an extension."""
+        subfolder = file.subfolder.removeprefix(self.name).removeprefix(f"/{_KEPT}").strip("/")
+        stem = file.filename.rpartition(".")[0] or file.filename
+        return f"{subfolder}/{stem}" if subfolder else stem
+
+    def sequence_of(self, file: SavedFile) -> list[SavedFile]:
+        """The files that one entry stands for: VHS_VideoCombine names the pictures of a sequence
+        by a pattern such as clip_00001.%03d.png."""
+        if not _FRAME_NUMBER.search(file.filename) or self.path_of(file).exists():
+            return [file]
+        frame = "[0-9]+".join(map(re.escape, _FRAME_NUMBER.split(file.filename)))
+        folder = self.path_of(file).parent
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return [
+            replace(file, filename=name) for name in sorted(names) if re.fullmatch(frame, name)
+        ] or [file]
+
+    def write_text(self, text: NodeText, number: int) -> SavedFile:
+        """The text as if its node had saved it. Raises DiskFull or InternalError."""
+        file = SavedFile(text.node_id, f"text_{number:05}_.txt", f"{self.name}/{_KEPT}", "output")
+        with _as_write_fault():
+            self._kept(file.filename).write_text(text.text, encoding="utf-8")
+        return file
+
+    def keep(self, path: Path, number: int) -> Path:
+        """Where the file is from now on: moved from elsewhere into the job's folder, where no later
+        job writes. Raises DiskFull or InternalError."""
+        if path.is_relative_to(self._own.resolve()):
+            return path
+        with _as_write_fault():
+            kept = self._kept(str(number))
+            shutil.move(path, kept)
+        return kept
 
     @property
     def _roots(self) -> Mapping[str, Path]:
@@ -88,49 +99,10 @@ class JobFolder:
     def _own(self) -> Path:
         return self.output_dir / self.name
 
-    def _path_of(self, file: SavedFile) -> Path:
-        return _path_under(self._roots[file.folder_type], file)
-
-    def _read(self, file: SavedFile) -> Output:
-        return read_output(self._path_of(file), file, self._path_in_job(file))
-
-    def _sequence_of(self, file: SavedFile) -> list[SavedFile]:
-        """The files that one entry stands for: VHS_VideoCombine names the pictures of a sequence
-        by a pattern such as clip_00001.%03d.png."""
-        if not _FRAME_NUMBER.search(file.filename) or self._path_of(file).exists():
-            return [file]
-        frame = "[0-9]+".join(map(re.escape, _FRAME_NUMBER.split(file.filename)))
-        folder = self._path_of(file).parent
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        return [
-            replace(file, filename=name) for name in sorted(names) if re.fullmatch(frame, name)
-        ] or [file]
-
-    def _write(self, text: NodeText, number: int) -> Output:
-        stem = f"text_{number:05}_"
-        saved = SavedFile(text.node_id, f"{stem}.txt", "", "output")
-        kept = self._kept(saved.filename)
-        kept.write_text(text.text, encoding="utf-8")
-        return read_output(kept, saved, stem)
-
-    def _keep(self, file: Output, number: int) -> Output:
-        """Into the job's folder, where no later job writes, with a file from elsewhere that stays
-        on disk."""
-        if not isinstance(file, OutputFile) or file.source.is_relative_to(self._own.resolve()):
-            return file
-        kept = self._kept(str(number))
-        shutil.move(file.source, kept)
-        return replace(file, source=kept)
-
     def _kept(self, name: str) -> Path:
         kept = self._own / _KEPT / name
         kept.parent.mkdir(exist_ok=True)
         return kept
-
-    def _path_in_job(self, file: SavedFile) -> str:
-        subfolder = file.subfolder.removeprefix(self.name).strip("/")
-        stem = file.filename.rpartition(".")[0] or file.filename
-        return f"{subfolder}/{stem}" if subfolder else stem
 
 
 @contextlib.contextmanager
@@ -145,15 +117,21 @@ def open_job_folder(paths: ComfyPaths, name: str) -> Iterator[JobFolder]:
     # Nodes that save previews under a filename_prefix make this one.
     places = [*made, temp_dir / name]
     try:
-        try:
+        with _as_write_fault():
             for place in made:
                 place.mkdir(parents=True)
-        except OSError as exc:
-            raise _write_fault(exc) from exc
         yield JobFolder(name, paths.input_dir, paths.output_dir, temp_dir)
     finally:
         for place in places:
             _remove(place)
+
+
+@contextlib.contextmanager
+def _as_write_fault() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise _write_fault(exc) from exc
 
 
 def _write_fault(exc: OSError) -> WorkerError:
@@ -175,21 +153,6 @@ def _remove(place: Path) -> None:
     with contextlib.suppress(OSError):
         place.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-def _split(texts: Iterable[NodeText]) -> tuple[list[NodeText], list[NodeText]]:
-    """Those that an answer holds, and those that are too long for it."""
-    short: list[NodeText] = []
-    long: list[NodeText] = []
-    room = TEXT_BYTES
-    for text in texts:
-        size = len(text.text.encode())
-        if size <= room:
-            short.append(text)
-            room -= size
-        else:
-            long.append(text)
-    return short, long
 
 
 def _path_under(root: Path, file: SavedFile) -> Path:

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -12,7 +11,6 @@ import structlog
 from handler.comfy import ComfyPaths, Supervisor
 from handler.comfy_api import (
     ComfyClient,
-    Execution,
     ObjectInfo,
     PromptRun,
     Reporter,
@@ -21,49 +19,18 @@ from handler.comfy_api import (
 from handler.editor import convert_editor_graph
 from handler.errors import ComfyProtocol, JobTimeout
 from handler.job.answer import Stored, success_answer
-from handler.job.collect import collect
 from handler.job.delivery import Deliverer
 from handler.job.folder import open_job_folder
 from handler.job.outputs import Outputs
 from handler.job.parse import Job, check_pictures_sent
+from handler.job.read_outputs import read_outputs
+from handler.job.timings import Timings
 from handler.logs import get_logger
 from handler.pictures import InputImage
 from handler.sources import ImageFetcher
 from handler.workflow import PromptEdit, Workflow, compile_edit, parse_nodes
 
 log = get_logger()
-
-
-class Timings:
-    """Milliseconds a phase, in the order in which the phases began, and the total."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._phases_ms: dict[str, int] = {}
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        self._phases_ms[name] = 0
-        try:
-            yield
-        finally:
-            self._phases_ms[name] = round((time.perf_counter() - started) * 1000)
-
-    def split_run(self, execution: Execution) -> None:
-        """Tell the wait for ComfyUI's turn from the execution, by ComfyUI's own clock."""
-        if execution.started_at_s is None or execution.ended_at_s is None:
-            return
-        execute_ms = round((execution.ended_at_s - execution.started_at_s) * 1000)
-        self._phases_ms["wait"] = max(0, self._phases_ms.pop("run") - execute_ms)
-        self._phases_ms["execute"] = execute_ms
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self._started
-
-    def as_dict(self) -> dict[str, int]:
-        return {**self._phases_ms, "total": round(self.elapsed_s * 1000)}
 
 
 class Runner:
@@ -134,7 +101,7 @@ class Runner:
                         ended_at_s=execution.ended_at_s,
                     )
                     with timings.phase("collect"):
-                        outputs = await collect(folder, execution, job.encoding)
+                        outputs = await read_outputs(folder, execution, job.encoding)
                 finally:
                     with contextlib.suppress(ComfyProtocol):
                         folder.drop_strays(prompt_run.files)

@@ -7,7 +7,8 @@ from handler.comfy_api import Reporter
 from handler.contract import Delivery
 from handler.errors import WorkerError
 from handler.job.parse import Job
-from handler.job.runner import Runner, Timings
+from handler.job.runner import Runner
+from handler.job.timings import Timings
 from handler.logs import get_logger
 from handler.pictures import InputImage
 from handler.workflow import ModelNames, PromptEdit, Workflow, compile_edit

@@ -1,4 +1,4 @@
-"""The bytes of pictures: checked, and in the form in which ComfyUI exchanges them. Pure."""
+"""The bytes of pictures: checked, and in the form in which ComfyUI exchanges them."""
 
 from handler.pictures.images import ImageLimits, InputImage, check_image, decode_image
 from handler.pictures.pillow import DECODER_ERRORS

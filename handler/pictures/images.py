@@ -1,5 +1,4 @@
-"""Pictures that a caller sends: base64 text or bytes to checked bytes. Pure; nothing touches the
-disk."""
+"""Pictures that a caller sends: base64 text or bytes to checked bytes."""
 
 import base64
 import binascii

@@ -1,7 +1,6 @@
 """Pictures that a caller names instead of sending: by an https address or a key of the bucket."""
 
-from handler.sources.addresses import AddressFault, RemoteImage, parse_address
 from handler.sources.fetch import ImageFetcher
 from handler.sources.https import HttpsSource
 
-__all__ = ["AddressFault", "HttpsSource", "ImageFetcher", "RemoteImage", "parse_address"]
+__all__ = ["HttpsSource", "ImageFetcher"]

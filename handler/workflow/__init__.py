@@ -1,7 +1,6 @@
-"""Workflows in API format: the caller's, checked, and those that prompt mode compiles. Pure."""
+"""Workflows in API format: the caller's, checked, and those that prompt mode compiles."""
 
 from handler.workflow.prompt_edit import (
-    PROMPT_KEYS,
     ModelNames,
     PromptEdit,
     check_image_count,
@@ -11,7 +10,6 @@ from handler.workflow.prompt_edit import (
 from handler.workflow.workflow import EditorGraph, Workflow, parse_nodes, parse_workflow
 
 __all__ = [
-    "PROMPT_KEYS",
     "EditorGraph",
     "ModelNames",
     "PromptEdit",

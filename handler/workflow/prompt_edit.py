@@ -6,13 +6,12 @@ second text encoding is made for it; at denoise 1 it looks at nothing but the sh
 image, so no photo is encoded for that. tests/integration/test_edit.py holds the pixels equal.
 """
 
-import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from handler.contract import CFG, LONGEST_PROMPT, LORA_STRENGTH, SEED, STEPS, Bounds, Ratio
+from handler.contract import JobInput, Ratio
 from handler.errors import InvalidInput
 from handler.models import ModelFile
 from handler.pictures import InputImage
@@ -20,8 +19,8 @@ from handler.pictures import InputImage
 _MOST_IMAGES = 3
 # Whole in every JSON reader, also those that know only floats.
 _LARGEST_RANDOM_SEED = 2**53
-# JSON can hold it, as an escape; nothing can write it as UTF-8.
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+_Value = TypeVar("_Value")
 
 # Exact ratios near a megapixel, in multiples of 16 as the model's patches want.
 _SIZES: dict[Ratio, tuple[int, int]] = {
@@ -69,34 +68,32 @@ class PromptEdit:
     lora_strength: float
 
 
-PROMPT_KEYS = tuple(field.name for field in fields(PromptEdit) if field.name != "models")
-
-
-def parse_prompt_edit(job_input: Mapping[str, Any], models: ModelNames) -> PromptEdit:
+def parse_prompt_edit(job_input: JobInput, models: ModelNames) -> PromptEdit:
     """Fill in the defaults: 4 steps at cfg 1 with the Lightning LoRA, 20 at 2.5 without it, and a
-    random seed. Raises InvalidInput."""
-    lora_strength = _number(job_input, "lora_strength", 1.0, LORA_STRENGTH)
+    random seed. `job_input` is checked key by key and has a prompt. Raises InvalidInput."""
+    lora_strength = _given(job_input.get("lora_strength"), 1.0)
     with_lora = lora_strength != 0
-    cfg = _number(job_input, "cfg", 1.0 if with_lora else 2.5, CFG)
-    negative_prompt = _text(job_input, "negative_prompt", required=False)
+    cfg = _given(job_input.get("cfg"), 1.0 if with_lora else 2.5)
+    negative_prompt = job_input.get("negative_prompt") or ""
     if negative_prompt and cfg == 1:
         raise InvalidInput(
             "input.negative_prompt has no effect at cfg 1, which is the default with the Lightning "
             "LoRA; set input.cfg above 1 or leave it out"
         )
-    ratio = job_input.get("ratio")
-    if ratio is not None and ratio not in list(_SIZES):
-        raise InvalidInput(f"input.ratio must be one of {', '.join(_SIZES)}, not {ratio!r}")
     return PromptEdit(
         models=models,
-        prompt=_text(job_input, "prompt", required=True),
+        prompt=job_input["prompt"] or "",
         negative_prompt=negative_prompt,
-        ratio=ratio,
-        seed=_whole(job_input, "seed", secrets.randbelow(_LARGEST_RANDOM_SEED), SEED),
-        steps=_whole(job_input, "steps", 4 if with_lora else 20, STEPS),
+        ratio=job_input.get("ratio"),
+        seed=_given(job_input.get("seed"), secrets.randbelow(_LARGEST_RANDOM_SEED)),
+        steps=_given(job_input.get("steps"), 4 if with_lora else 20),
         cfg=cfg,
         lora_strength=lora_strength,
     )
+
+
+def _given(value: _Value | None, default: _Value) -> _Value:
+    return default if value is None else value
 
 
 def check_image_count(count: int) -> None:
@@ -158,30 +155,3 @@ def _own_size(image: InputImage) -> tuple[int, int]:
     ratio = image.width / image.height
     _, width, height = min((abs(ratio - w / h), w, h) for w, h in (*_OWN_SIZES, *turned))
     return width, height
-
-
-def _text(job_input: Mapping[str, Any], key: str, *, required: bool) -> str:
-    value = job_input.get(key)
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str) or (required and not value.strip()):
-        raise InvalidInput(f"input.{key} must be a text")
-    if _LONE_SURROGATE.search(value):
-        raise InvalidInput(f"input.{key} holds half a character: a surrogate without its other")
-    if len(value) > LONGEST_PROMPT:
-        raise InvalidInput(f"input.{key} is longer than {LONGEST_PROMPT} characters")
-    return value
-
-
-def _whole(job_input: Mapping[str, Any], key: str, default: int, bounds: Bounds) -> int:
-    value = default if job_input.get(key) is None else job_input[key]
-    if type(value) is not int or not bounds.hold(value):
-        raise InvalidInput(f"input.{key} must be a whole number from {bounds}")
-    return value
-
-
-def _number(job_input: Mapping[str, Any], key: str, default: float, bounds: Bounds) -> float:
-    value = default if job_input.get(key) is None else job_input[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not bounds.hold(value):
-        raise InvalidInput(f"input.{key} must be a number from {bounds}")
-    return float(value)

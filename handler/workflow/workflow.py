@@ -1,4 +1,4 @@
-"""A ComfyUI workflow in API format: its parsing and its shape. Pure.
+"""A ComfyUI workflow in API format: its parsing and its shape.
 
 ComfyUI checks node types and values itself (`POST /prompt`); only what it answers badly, or what
 the worker needs to know, is looked at here.
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from handler.contract import kind_of
 from handler.errors import InvalidWorkflow
 from handler.workflow.files import LoadedPicture, check_files, loaded_pictures, nodes_for_job
 from handler.workflow.links import check_links, check_order
@@ -61,7 +62,7 @@ def parse_workflow(value: Any) -> Workflow | EditorGraph:
         value = _parse_text(value)
     if not isinstance(value, dict):
         raise InvalidWorkflow(
-            f"input.workflow must be an object of nodes in API format, not {_kind(value)}"
+            f"input.workflow must be an object of nodes in API format, not {kind_of(value)}"
         )
     if isinstance(value.get("nodes"), list):
         _check_is_json(value)
@@ -119,7 +120,7 @@ def _children(value: Any) -> Iterable[Any]:
 def _parse_node(node_id: str, node: Any) -> dict[str, Any]:
     where = f"input.workflow node {node_id!r}"
     if not isinstance(node, dict):
-        raise InvalidWorkflow(f"{where} must be an object, not {_kind(node)}", node_id=node_id)
+        raise InvalidWorkflow(f"{where} must be an object, not {kind_of(node)}", node_id=node_id)
     class_type = node.get("class_type")
     if not isinstance(class_type, str) or not class_type:
         raise InvalidWorkflow(
@@ -128,7 +129,7 @@ def _parse_node(node_id: str, node: Any) -> dict[str, Any]:
     inputs = node.get("inputs", {})
     if not isinstance(inputs, dict):
         raise InvalidWorkflow(
-            f"{where} ({class_type}): inputs must be an object, not {_kind(inputs)}",
+            f"{where} ({class_type}): inputs must be an object, not {kind_of(inputs)}",
             node_id=node_id,
             class_type=class_type,
         )
@@ -145,16 +146,3 @@ def _unwrapped(value: Any) -> Any:
             break
         value = value["__value__"]
     return value
-
-
-def _kind(value: Any) -> str:
-    names = {
-        list: "a list",
-        str: "a text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        type(None): "null",
-        dict: "an object",
-    }
-    return names.get(type(value), type(value).__name__)

@@ -26,7 +26,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from handler.bucket.client import Bucket, BucketSettings, object_key
+from handler.bucket.client import Bucket
+from handler.bucket.keys import object_key
+from handler.bucket.settings import BucketSettings
 from handler.errors import ImageUnreachable, InvalidImage, UploadFailed, WorkerError
 
 ACCESS_KEY_ID = "AKIDENTIFIER0123"

@@ -17,7 +17,7 @@ from PIL import Image
 
 from handler.comfy_api.file_kinds import FileKind
 from handler.comfy_api.node_outputs import NodeText
-from handler.contract.input_types import ImageEntry, JobInput, OutputOptions, Ratio
+from handler.contract.input_types import PROMPT_KEYS, ImageEntry, JobInput, OutputOptions, Ratio
 from handler.contract.schema import SCHEMAS, schema_of
 from handler.errors import InvalidInput, JobError
 from handler.job.answer import Place, Stored, error_answer, success_answer
@@ -25,7 +25,7 @@ from handler.job.outputs import Output, OutputFile, OutputImage
 from handler.job.parse import parse_job
 from handler.pictures.images import ImageLimits
 from handler.settings import PROJECT_DIR
-from handler.workflow.prompt_edit import PROMPT_KEYS, ModelNames, compile_edit, parse_prompt_edit
+from handler.workflow.prompt_edit import ModelNames, compile_edit, parse_prompt_edit
 from tests.schemas import INPUT, OUTPUT, output_of
 
 MODELS = ModelNames("unet", "clip", "vae", "lora")

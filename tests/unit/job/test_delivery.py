@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from handler.bucket.client import Bucket, object_key
+from handler.bucket.client import Bucket
+from handler.bucket.keys import object_key
 from handler.comfy_api.file_kinds import FileKind
 from handler.comfy_api.node_outputs import NodeText
 from handler.contract.input_types import Delivery

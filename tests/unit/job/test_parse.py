@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from handler.contract.input_types import Delivery, ImageFormat
+from handler.contract.addresses import BucketKey, HttpsUrl, RemoteImage
+from handler.contract.input_types import PROMPT_KEYS, Delivery, ImageFormat
 from handler.errors import InvalidImage, InvalidInput, InvalidWorkflow, JobError, MissingImage
 from handler.job.parse import Job, parse_job, request_id_of
 from handler.job.reencode import Encoding
 from handler.pictures.images import ImageLimits, InputImage
-from handler.sources.addresses import BucketKey, HttpsUrl, RemoteImage
-from handler.workflow.prompt_edit import PROMPT_KEYS, ModelNames, PromptEdit, compile_edit
+from handler.workflow.prompt_edit import ModelNames, PromptEdit, compile_edit
 from handler.workflow.workflow import Workflow
 
 MODELS = ModelNames("unet", "clip", "vae", "lora")

@@ -171,7 +171,8 @@ def test_a_wrong_request_is_refused_at_once_and_says_where(
 @pytest.mark.parametrize(
     "image",
     [
-        "not base64!", "", as_text(b"hello"), as_text(PNG[: len(PNG) // 2]), as_text(JPEG[: len(JPEG) // 2]),
+        "not base64!", "", as_text(b"hello"), as_text(PNG[: len(PNG) // 2]),
+        as_text(JPEG[: len(JPEG) // 2]),
         as_text(b"GIF89a" + bytes(20)), "http://example.com/a.png", "https://localhost:8080/a.png",
         "https://10.0.0.1/a.png", "https://[::1]/a.png", "https://2130706433/a.png",
         "file:///etc/passwd", "bucket:../../etc/passwd", "bucket:inputs/none.png",
