@@ -69,6 +69,14 @@ class GatewayProcess:
                     return
             time.sleep(0.05)
 
+    def command(self, *words: str) -> str:
+        """What `python -m gateway` with these words writes."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "gateway", *words], env=self._env, cwd=PROJECT_DIR,
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        return ran.stdout
+
     def kill(self) -> None:
         """SIGKILL."""
         self._end(signal.SIGKILL)

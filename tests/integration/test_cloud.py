@@ -154,6 +154,23 @@ def test_kills_at_random_amid_every_oddity_lose_no_job(
             assert status["error"]["code"] in ("worker_error", "invalid_output"), status
 
 
+def test_recover_fetches_what_runpod_has_while_the_gateway_is_down(
+    cloud: RunPodCloud, gateway: GatewayProcess
+) -> None:
+    cloud.oddity = Oddity(cold_start_s=3.0)
+    job_ids = [gateway.create() for _ in range(3)]
+    looked_at = lambda: {request.job_id for request in cloud.requests("status")}  # noqa: E731
+    cloud.wait_for(lambda: len(looked_at()) == 3, "a look at each")
+    gateway.kill()
+    cloud.wait_for(lambda: all(job.is_final for job in cloud.jobs.values()), "ends")
+    told = json.loads(gateway.command("recover").splitlines()[-1])
+    assert told == {"looked_at": 3, "open": {}}
+    cloud.jobs.clear()
+    gateway.start()
+    for job_id in job_ids:
+        assert succeeded(gateway, job_id)["attempts"] == 1
+
+
 def test_the_readmes_curl_makes_a_picture_amid_every_oddity(tmp_path: Path) -> None:
     (command,) = re.findall(r"^curl .+ http://127.0.0.1:8787/api/queue/create$", README, re.M)
     with RunPodCloud(mischief=Mischief(seed=3), hook_gap_s=0.5, slow_s=0.5) as cloud:
