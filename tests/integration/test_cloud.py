@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.databases import Templates
 from tests.fakes.runpod_cloud import RunPodCloud
 from tests.fakes.runpod_oddities import Mischief, Oddity
 from tests.fakes.runpod_work import paint
@@ -152,6 +153,25 @@ def test_kills_at_random_amid_every_oddity_lose_no_job(
         else:
             # Three tries may all have met a worker that raises or an output that was lost.
             assert status["error"]["code"] in ("worker_error", "invalid_output"), status
+
+
+def test_two_gateways_share_jobs_and_one_goes_on_alone(
+    cloud: RunPodCloud, database_templates: Templates, tmp_path: Path
+) -> None:
+    given = {
+        "GATEWAY_ROUTE": "runpod", "GATEWAY_LEASE_S": "2", "GATEWAY_WORKER_KEY": "key-of-both",
+        "GATEWAY_DATABASE_URL": database_templates.url("postgresql"), **cloud.env(),
+    }  # fmt: skip
+    cloud.oddity = Oddity(run_s=1.0)
+    with GatewayProcess(tmp_path, **given) as lasts, GatewayProcess(tmp_path, **given) as dies:
+        job_ids = [gateway.create() for _ in range(4) for gateway in (lasts, dies)]
+        cloud.fail_next("run", "late", "late")
+        job_ids += [dies.create() for _ in range(4)]
+        cloud.wait_for(lambda: len(cloud.jobs) > 6, "jobs at RunPod")
+        dies.kill()
+        for job_id in job_ids:
+            assert succeeded(lasts, job_id)["attempts"] == 1
+    assert set(cloud.executions) == set(job_ids)
 
 
 def test_recover_fetches_what_runpod_has_while_the_gateway_is_down(
