@@ -1,97 +1,85 @@
-/** Pointers, wheel and keys on the stage: one finger, pen or mouse paints, two fingers or space
- * move, and arrow keys with Enter do what a hand does. */
+/** One finger, pen or mouse paints, two fingers or space move, and keys do what a hand does. */
 
-const PALM_MS = 600;
-const STEP = 4;
+const PALM_MS = 600
+const STEP = 4
 
 /** `mode()` is what a pointer does: "paint", "compare" or "" (nothing). */
-export function listen(stage, hand, { mode, compare, resize, choose, peek }) {
-	const { root } = stage;
-	const hear = (event, act) => root.addEventListener(event, act, { passive: false });
-	const fingers = new Map();
+export function listen(stage, hand, { mode, compare, resize, choose }) {
+	const hear = (event, act) => stage.root.addEventListener(event, act, { passive: false })
+	const fingers = new Map()
 	// What the pointer `active` does: "paint", "compare" or "pan".
-	let doing = "";
-	let active, penAt, space;
+	let doing = ""
+	let active, penAt, space
 
 	hear("pointerdown", (event) => {
-		const { pointerId, pointerType, button, timeStamp } = event;
-		if (!mode() || event.target.closest("button, label")) return;
-		if (pointerType === "pen") penAt = timeStamp;
-		// A palm beside the pen.
-		if (pointerType === "touch" && timeStamp - penAt < PALM_MS) return;
-		root.setPointerCapture(pointerId);
-		root.focus({ preventScroll: true });
-		if (pointerType === "touch") fingers.set(pointerId, event);
+		const { pointerId, pointerType, button, timeStamp, target } = event
+		if (pointerType === "pen") penAt = timeStamp
+		const isTouch = pointerType === "touch"
+		const isPalm = isTouch && timeStamp - penAt < PALM_MS
+		if (!mode() || isPalm || target.closest("button, label")) return
+		stage.root.setPointerCapture(pointerId)
+		stage.root.focus({ preventScroll: true })
+		if (isTouch) fingers.set(pointerId, event)
 		if (fingers.size > 1) {
-			if (doing === "paint") hand.drop();
-			doing = "";
+			if (doing === "paint") hand.drop()
+			doing = ""
 		} else if (!doing && button < 2) {
-			active = pointerId;
-			doing = space || button ? "pan" : mode();
-			if (doing === "paint") hand.down(stage.toPhoto(event), event.altKey);
-			if (doing === "compare") compare(event);
+			active = pointerId
+			doing = space || button ? "pan" : mode()
+			if (doing === "paint") hand.down(stage.toPhoto(event), event.altKey)
+			if (doing === "compare") compare(event)
 		}
-	});
+	})
 
 	hear("pointermove", (event) => {
-		const { pointerId, pointerType } = event;
-		if (pointerType === "pen") penAt = event.timeStamp;
-		if (fingers.size > 1) pinch(event);
-		else if (!doing) hand.hover(pointerType === "touch" ? null : stage.toPhoto(event));
-		else if (pointerId !== active) return;
-		else if (doing === "pan") stage.pan(event.movementX, event.movementY);
-		else if (doing === "compare") compare(event);
-		else {
-			const all = event.getCoalescedEvents?.() ?? [];
-			for (const one of all.length ? all : [event]) hand.drag(stage.toPhoto(one));
-		}
-	});
+		const { pointerId, pointerType } = event
+		if (pointerType === "pen") penAt = event.timeStamp
+		if (fingers.size > 1) pinch(event)
+		else if (!doing) hand.hover(pointerType === "touch" ? null : stage.toPhoto(event))
+		else if (pointerId !== active) return
+		else if (doing === "pan") stage.pan(event.movementX, event.movementY)
+		else if (doing === "compare") compare(event)
+		else for (const one of event.getCoalescedEvents?.() ?? [event]) hand.drag(stage.toPhoto(one))
+	})
 
 	function pinch(event) {
-		if (!fingers.has(event.pointerId)) return;
-		const before = spread(...fingers.values());
-		fingers.set(event.pointerId, event);
-		const after = spread(...fingers.values());
-		stage.pan(after.x - before.x, after.y - before.y);
-		if (before.length) stage.zoom(after.length / before.length, after.x, after.y);
+		if (!fingers.has(event.pointerId)) return
+		const before = spread(...fingers.values())
+		fingers.set(event.pointerId, event)
+		const after = spread(...fingers.values())
+		stage.pan(after.x - before.x, after.y - before.y)
+		if (before.length) stage.zoom(after.length / before.length, after.x, after.y)
 	}
 
 	for (const end of ["pointerup", "pointercancel"]) {
 		hear(end, (event) => {
-			fingers.delete(event.pointerId);
-			if (event.pointerId !== active) return;
-			if (doing === "paint" && end === "pointerup") hand.up(stage.toPhoto(event));
-			else if (doing === "paint") hand.drop();
-			doing = "";
-		});
+			fingers.delete(event.pointerId)
+			if (event.pointerId !== active) return
+			if (doing === "paint" && end === "pointerup") hand.up(stage.toPhoto(event))
+			else if (doing === "paint") hand.drop()
+			doing = ""
+		})
 	}
-	hear("pointerleave", () => doing || hand.hover(null));
-	hear("blur", () => (space = false));
+	hear("pointerleave", () => doing || hand.hover(null))
+	hear("blur", () => (space = false))
 
 	hear("wheel", (event) => {
-		if (!mode()) return;
-		event.preventDefault();
-		const { deltaY, clientX, clientY } = event;
-		if (event.altKey) resize(Math.exp(-deltaY / 500));
-		else stage.zoom(Math.exp(-deltaY / (event.ctrlKey ? 100 : 700)), clientX, clientY);
-	});
+		if (!mode()) return
+		event.preventDefault()
+		const { deltaY, clientX, clientY } = event
+		if (event.altKey) resize(Math.exp(-deltaY / 500))
+		else stage.zoom(Math.exp(-deltaY / (event.ctrlKey ? 100 : 700)), clientX, clientY)
+	})
 
 	const nudge = (dx, dy) => ({ shiftKey }) => {
-		const k = (shiftKey ? 10 : 1) * (STEP / stage.view.scale);
-		const inside = (v, most) => Math.max(0, Math.min(most, v));
-		const [x, y] = hand.at ?? [stage.width / 2, stage.height / 2];
-		hand.hover([inside(x + dx * k, stage.width), inside(y + dy * k, stage.height)]);
-	};
+		const k = (shiftKey ? 10 : 1) * (STEP / stage.view.scale)
+		const inside = (v, most) => Math.max(0, Math.min(most, v))
+		const [x, y] = hand.at ?? [stage.width / 2, stage.height / 2]
+		hand.hover([inside(x + dx * k, stage.width), inside(y + dy * k, stage.height)])
+	}
 	const keys = {
-		" ": () => (space = true),
 		"[": () => resize(1 / 1.1),
 		"]": () => resize(1.1),
-		0: () => stage.fit(),
-		"+": () => stage.zoom(1.25),
-		"-": () => stage.zoom(0.8),
-		x: () => peek(true),
-	};
-	const paintKeys = {
 		b: () => choose("brush"),
 		e: () => choose("eraser"),
 		r: () => choose("rect"),
@@ -102,25 +90,22 @@ export function listen(stage, hand, { mode, compare, resize, choose, peek }) {
 		ArrowUp: nudge(0, -1),
 		ArrowDown: nudge(0, 1),
 		Enter(event) {
-			nudge(0, 0)(event);
-			hand.down(hand.at, event.altKey);
-			hand.up(hand.at);
+			nudge(0, 0)(event)
+			hand.down(hand.at, event.altKey)
+			hand.up(hand.at)
 		},
-	};
-	hear("keyup", ({ key }) => {
-		if (key === " ") space = false;
-		if (key === "x") peek(false);
-	});
+	}
+	hear("keyup", ({ key }) => key === " " && (space = false))
 	hear("keydown", (event) => {
-		if (event.target !== root || !mode() || event.ctrlKey || event.metaKey) return;
-		const act = keys[event.key] ?? (mode() === "paint" && paintKeys[event.key]);
-		if (!act) return;
-		event.preventDefault();
-		act(event);
-	});
+		if (event.target !== stage.root || !mode() || event.ctrlKey || event.metaKey) return
+		if (event.key === " ") space = true
+		else if (mode() !== "paint" || !keys[event.key]) return
+		else keys[event.key](event)
+		event.preventDefault()
+	})
 }
 
 function spread(a, b) {
-	const [dx, dy] = [a.clientX - b.clientX, a.clientY - b.clientY];
-	return { length: Math.hypot(dx, dy), x: b.clientX + dx / 2, y: b.clientY + dy / 2 };
+	const length = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY)
+	return { length, x: (a.clientX + b.clientX) / 2, y: (a.clientY + b.clientY) / 2 }
 }

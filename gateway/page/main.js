@@ -1,47 +1,52 @@
 /** Joins the page's parts: what people do, and what was there before a reload. */
 
-import { call, hooks } from "./api.js";
-import { askForKey, openShop } from "./dialogs.js";
-import { $, each } from "./dom.js";
-import { listen } from "./gestures.js";
-import { cancel, generate, money, rejoin } from "./jobs.js";
-import { showOptions } from "./options.js";
-import { addPicture, deposit, dropPicture, loaded, take, takeResult } from "./photos.js";
-import { compile, write } from "./prompt.js";
-import { add, app, draw, hand, send, stage, step, useMask } from "./session.js";
-import { keep, openSession, recall } from "./store.js";
-import { showExtras, showHistory } from "./view.js";
-import { preferredLanguage, speak } from "./words.js";
+import { call, hooks } from "./api.js"
+import { askForKey, openShop } from "./dialogs.js"
+import { $, each, set } from "./dom.js"
+import { listen } from "./gestures.js"
+import { cancel, generate, money, rejoin, useHistory } from "./jobs.js"
+import { showOptions } from "./options.js"
+import { addPicture, refresh, take, takeResult, useExtras } from "./photos.js"
+import { compile, write } from "./prompt.js"
+import { add, app, draw, hand, send, stage, step, useMask } from "./session.js"
+import { keep, openSession, recall } from "./store.js"
+import { preferredLanguage, speak } from "./words.js"
 
-const form = $("form");
-const mode = () => (app.sees("paint") ? "paint" : app.sees("result") ? "compare" : "");
-const hear = (element, event, act) => element.addEventListener(event, act);
+const form = $("form")
+const mode = () => (app.sees("paint") ? "paint" : app.sees("result") ? "compare" : "")
 
 function choose(tool) {
-	hand.choose(tool);
-	draw();
+	hand.choose(tool)
+	draw()
 }
 
 function resize(size) {
-	hand.size = $("size").value = Math.max(4, Math.min(240, size));
-	stage.show();
+	hand.size = $("size").value = Math.max(4, Math.min(240, size))
+	stage.show()
 }
 
-function peek(pressed) {
-	stage.peek = pressed;
-	draw();
-}
+const peek = (pressed) => () => draw((stage.peek = pressed))
 
 function compare(event) {
-	$("compare").value = (stage.toPhoto(event)[0] / stage.width) * 100;
-	draw();
+	$("compare").value = (stage.toPhoto(event)[0] / stage.width) * 100
+	draw()
 }
 
 function reset() {
-	if (!send("reset", { photo: null, extras: [], raster: null })) return;
-	keep("photo", null);
-	write({ text: "", edits: {}, prompt: null });
-	showForm();
+	if (!send("reset", { photo: null, extras: [], raster: null })) return
+	keep("photo", null)
+	write({ text: "", edits: {}, prompt: null })
+	showForm()
+}
+
+function another() {
+	write({ lock: false })
+	generate()
+}
+
+function useLanguage(name) {
+	speak(name)
+	showForm()
 }
 
 const presses = {
@@ -58,91 +63,86 @@ const presses = {
 	reset,
 	onward: takeResult,
 	change: () => send("change"),
-	another() {
-		write({ lock: false });
-		generate();
-	},
-	settings: () => navigator.clipboard.writeText(JSON.stringify(app.result)),
+	another,
 	credits: () => openShop(money),
 	"lang-th": () => useLanguage("th"),
 	"lang-en": () => useLanguage("en"),
-};
+}
 
 function wire() {
-	for (const [name, act] of Object.entries(presses)) hear($(name), "click", act);
-	each("[data-tool]", (button) => hear(button, "click", () => choose(button.dataset.tool)));
+	for (const [name, onclick] of Object.entries(presses)) set($(name), { onclick })
+	each("[data-tool]", (button) => (button.onclick = () => choose(button.dataset.tool)))
 	each("[type=file]", (input) => {
-		input.accept = "image/jpeg,image/png,image/webp,image/heic";
-		hear(input, "change", () => {
-			(input.id === "extra" ? addPicture : take)(input.files[0]);
-			input.value = "";
-		});
-	});
-	hear(window, "dragover", (event) => event.preventDefault());
-	hear(window, "drop", (event) => {
-		event.preventDefault();
-		take(event.dataTransfer.files[0]);
-	});
-	hear(window, "paste", ({ clipboardData }) => take(clipboardData.files[0]));
-	hear(window, "keydown", (event) => {
-		const key = event.key.toLowerCase();
-		if (!(event.ctrlKey || event.metaKey) || !/^[zy]$/.test(key)) return;
-		if (mode() !== "paint" || event.target.matches("input:not([type]), textarea")) return;
-		event.preventDefault();
-		step(key === "y" || event.shiftKey ? 1 : -1);
-	});
-	listen(stage, hand, { mode, compare, choose, peek, resize: (factor) => resize(hand.size * factor) });
-	stage.moved = draw;
-	hear($("size"), "input", ({ target }) => resize(Number(target.value)));
-	hear($("compare"), "input", draw);
-	for (const event of ["pointerdown", "pointerup", "pointerleave"]) {
-		hear($("peek"), event, () => peek(event === "pointerdown"));
-	}
-	hear($("compiled-prompt"), "input", ({ target }) => write({ prompt: target.value }));
-	hear(form, "input", ({ target: { name, type, checked, value } }) => {
-		if (name) write({ [name]: type === "checkbox" ? checked : value });
-	});
-	hear(form, "submit", (event) => {
-		event.preventDefault();
-		generate();
-	});
+		const use = input.id === "extra" ? addPicture : take
+		const onchange = () => {
+			use(input.files[0])
+			input.value = ""
+		}
+		set(input, { accept: "image/jpeg,image/png,image/webp,image/heic", onchange })
+	})
+	listen(stage, hand, { mode, compare, choose, resize: (factor) => resize(hand.size * factor) })
+	stage.moved = draw
+	app.masked = compile
+	set($("size"), { oninput: ({ target }) => resize(Number(target.value)) })
+	set($("compare"), { oninput: () => draw() })
+	set($("peek"), { onpointerdown: peek(true), onpointerup: peek(false), onpointerleave: peek(false) })
+	set($("compiled-prompt"), { oninput: ({ target }) => write({ prompt: target.value }) })
+	set(form, {
+		oninput({ target: { name, type, checked, value } }) {
+			if (name) write({ [name]: type === "checkbox" ? checked : value })
+		},
+		onsubmit(event) {
+			event.preventDefault()
+			generate()
+		},
+	})
+	set(window, {
+		ondragover: (event) => event.preventDefault(),
+		ondrop(event) {
+			event.preventDefault()
+			take(event.dataTransfer.files[0])
+		},
+		onpaste: ({ clipboardData }) => take(clipboardData.files[0]),
+		onkeydown(event) {
+			const key = event.key.toLowerCase()
+			if (!(event.ctrlKey || event.metaKey) || !/^[zy]$/.test(key)) return
+			if (mode() !== "paint" || event.target.matches("input:not([type]), textarea")) return
+			event.preventDefault()
+			step(key === "y" || event.shiftKey ? 1 : -1)
+		},
+	})
 }
 
 function showForm() {
 	for (const element of form.elements) {
-		if (element.type === "checkbox") element.checked = app.form.lock;
-		else if (element.name) element.value = app.form[element.name];
+		if (element.type === "checkbox") element.checked = app.form.lock
+		else if (element.name) element.value = app.form[element.name]
 	}
-	showOptions(app.categories, app.form.edits, () => write({}));
-	draw();
-}
-
-function useLanguage(name) {
-	speak(name);
-	showForm();
+	showOptions(app.categories, app.form.edits, () => write({}))
+	draw()
 }
 
 async function restore() {
-	await openSession();
-	Object.assign(app.form, await recall("form"));
-	for (const name of ["history", "extras", "photo"]) app[name] = (await recall(name)) ?? app[name];
-	const { photo } = app;
-	const { ops, done } = (await recall("mask")) ?? app.mask;
+	await openSession()
+	Object.assign(app.form, await recall("form"))
+	useHistory((await recall("history")) ?? [])
+	useExtras((await recall("extras")) ?? [])
+	const photo = (app.photo = await recall("photo"))
+	const { ops, done } = (await recall("mask")) ?? app.mask
 	if (photo) {
-		// The server keeps an upload for an hour only.
-		await loaded(photo.preview_url).catch(async () => Object.assign(photo, await deposit(photo.file)));
-		useMask(ops, done);
+		await refresh(photo).catch(() => {})
+		useMask(ops, done)
 	}
-	const job = photo && (await recall("job"));
-	if (job) rejoin(job);
-	else send(photo ? "restore" : "begin");
+	const job = photo && (await recall("job"))
+	if (job) rejoin(job)
+	else send(photo ? "restore" : "begin")
 }
 
-hooks.askForKey = askForKey;
-speak(preferredLanguage());
-wire();
-await restore().catch((problem) => send("begin", { problem, photo: null }));
-await call("api/options").then((answer) => Object.assign(app, answer), (problem) => (app.problem = problem));
-showForm();
-compile();
-money();
+hooks.askForKey = askForKey
+speak(preferredLanguage())
+wire()
+await restore().catch((problem) => send("begin", { problem, photo: null }))
+await call("api/options").then((answer) => Object.assign(app, answer), (problem) => (app.problem = problem))
+showForm()
+compile()
+money()
