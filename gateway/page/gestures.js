@@ -34,22 +34,18 @@ export function listen(stage, hand, { mode, compare, resize, choose }) {
 	hear("pointermove", (event) => {
 		const { pointerId, pointerType } = event
 		if (pointerType === "pen") penAt = event.timeStamp
-		if (fingers.size > 1) pinch(event)
-		else if (!doing) hand.hover(pointerType === "touch" ? null : stage.toPhoto(event))
+		const before = fingers.size > 1 && spread(fingers)
+		if (fingers.has(pointerId)) fingers.set(pointerId, event)
+		if (before) {
+			const { length, x, y } = spread(fingers)
+			stage.pan(x - before.x, y - before.y)
+			if (before.length) stage.zoom(length / before.length, x, y)
+		} else if (!doing) hand.hover(pointerType === "touch" ? null : stage.toPhoto(event))
 		else if (pointerId !== active) return
 		else if (doing === "pan") stage.pan(event.movementX, event.movementY)
 		else if (doing === "compare") compare(event)
 		else for (const one of event.getCoalescedEvents?.() ?? [event]) hand.drag(stage.toPhoto(one))
 	})
-
-	function pinch(event) {
-		if (!fingers.has(event.pointerId)) return
-		const before = spread(...fingers.values())
-		fingers.set(event.pointerId, event)
-		const after = spread(...fingers.values())
-		stage.pan(after.x - before.x, after.y - before.y)
-		if (before.length) stage.zoom(after.length / before.length, after.x, after.y)
-	}
 
 	for (const end of ["pointerup", "pointercancel"]) {
 		hear(end, (event) => {
@@ -105,7 +101,8 @@ export function listen(stage, hand, { mode, compare, resize, choose }) {
 	})
 }
 
-function spread(a, b) {
+function spread(fingers) {
+	const [a, b] = fingers.values()
 	const length = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY)
 	return { length, x: (a.clientX + b.clientX) / 2, y: (a.clientY + b.clientY) / 2 }
 }

@@ -26,7 +26,7 @@ export function render(app, stage) {
 		demo: { hidden: !service.demo },
 		credits: { hidden: !credits, textContent: t("balance", { n: credits?.balance }) },
 		generate: {
-			disabled: state === "checking" || lacking.length > 0,
+			disabled: !app.sees("generate") || lacking.length > 0,
 			textContent: t("generate") + (credits ? ` · ${t("cost", { n: credits.cost[form.speed] })}` : ""),
 		},
 		problem: { textContent: problem ? `${explain(problem)} ${credits ? t("free") : ""}` : "" },
@@ -47,7 +47,7 @@ function statusText(app, lacking) {
 	const { waiting_for: reason, queue_position: place, eta_s: left, percent } = (app.sees("busy") && status) || {}
 	let first = t(state)
 	if (state === "queued" && place) first = t("place", { n: place })
-	else if (app.sees("generate") && state !== "checking" && lacking.length) {
+	else if (app.sees("generate") && lacking.length) {
 		first = t("missing", { list: lacking.map((name) => t(`missing.${name}`)).join(" · ") })
 	}
 	if (percent) $("progress").value = percent
