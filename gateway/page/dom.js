@@ -11,7 +11,7 @@ export function set(element, props) {
 }
 
 export function h(tag, props, ...children) {
-	const element = set(document.createElement(tag), props)
+	const element = Object.assign(document.createElement(tag), props)
 	element.append(...children)
 	return element
 }

@@ -115,8 +115,7 @@ function wire() {
 
 function showForm() {
 	for (const element of form.elements) {
-		if (element.type === "checkbox") element.checked = app.form.lock
-		else if (element.name) element.value = app.form[element.name]
+		if (element.name) element.value = app.form[element.name]
 	}
 	showOptions(app.categories, app.form.edits, () => write({}))
 	draw()

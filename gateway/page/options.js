@@ -6,7 +6,7 @@ import { say } from "./words.js"
 /** `edits` is {category: {field: option or text}}, changed in place; `changed` is told. */
 export function showOptions(categories, edits, changed) {
 	/** A chip that puts `value` into `map`, or takes it out again. */
-	function toggle(text, map, key, value, id = key) {
+	function toggle(text, map, key, value, id) {
 		const on = map === edits ? key in edits : map[key] === value
 		const press = () => {
 			if (on) delete map[key]
@@ -18,7 +18,7 @@ export function showOptions(categories, edits, changed) {
 		}
 		return chip(text, on, press, { id })
 	}
-	$("categories").replaceChildren(...categories.map(({ id, label }) => toggle(say(label), edits, id, {})))
+	$("categories").replaceChildren(...categories.map(({ id, label }) => toggle(say(label), edits, id, {}, `option-${id}`)))
 	$("cards").replaceChildren(...categories.filter(({ id }) => edits[id]).map(card))
 
 	function card({ id, label, fields }) {
@@ -32,7 +32,7 @@ export function showOptions(categories, edits, changed) {
 				return h("label", {}, title, h("input", { value: chosen[name] ?? "", maxLength: 200, oninput }))
 			}
 			const chips = options.map((option) =>
-				toggle(say(option.label), chosen, name, option.id, `${id}-${name}-${option.id}`),
+				toggle(say(option.label), chosen, name, option.id, `option-${id}-${name}-${option.id}`),
 			)
 			return h("fieldset", { className: "row" }, h("legend", {}, title), ...chips)
 		}

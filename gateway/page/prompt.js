@@ -19,7 +19,8 @@ export function write(change) {
 /** Compiles the words once they rest; the newest words win. */
 export function compile() {
 	const { text, edits, subject } = app.form
-	const list = Object.entries(edits).map(([category, fields]) => ({ category, fields }))
+	const whole = app.categories.filter(({ id, fields }) => edits[id] && fields.every((field) => !field.required || edits[id][field.id]))
+	const list = whole.map(({ id }) => ({ category: id, fields: edits[id] }))
 	const edit = { edits: list, text, subject: subject || null, masked: isPartial() }
 	if (asked === JSON.stringify(edit)) return
 	asked = JSON.stringify(edit)

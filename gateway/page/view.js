@@ -30,6 +30,8 @@ export function render(app, stage) {
 			textContent: t("generate") + (credits ? ` · ${t("cost", { n: credits.cost[form.speed] })}` : ""),
 		},
 		problem: { textContent: problem ? `${explain(problem)} ${credits ? t("free") : ""}` : "" },
+		seed: { value: form.seed },
+		lock: { checked: form.lock },
 		rebuild: { hidden: form.prompt === null },
 		keeps: { textContent: kept && form.prompt === null ? t("keeps", { list: kept }) : "" },
 		framed: { textContent: form.ratio && raster?.area && !raster.whole ? t("framed") : "" },

@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from aiohttp import web
 from PIL import Image, ImageOps
@@ -304,7 +305,7 @@ class PageGateway:
             return _refused(404, "not_found", "There is no such picture.")
         headers = {}
         if name := request.query.get("download"):
-            headers["content-disposition"] = f"attachment; filename*=UTF-8''{name}"
+            headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(name)}"
         if request.query.get("format") == "jpeg":
             jpeg = io.BytesIO()
             with Image.open(io.BytesIO(data)) as image:
