@@ -4,7 +4,6 @@ import { address, call } from "./api.js"
 
 const QUIET_MS = 5000
 const LOST_MS = 1500
-const SLOWEST_MS = 10_000
 
 /** Calls `onStatus` with each newer status until a final one, and `onLost` when nobody answers. */
 export function follow(jobId, onStatus, onLost) {
@@ -43,7 +42,7 @@ export function follow(jobId, onStatus, onLost) {
 			// A job that the gateway no longer knows.
 			if (!problem.retryable) return hear({ status: "failed", error: problem })
 			onLost()
-			rest(Math.min(wait * 1.5, SLOWEST_MS))
+			rest(QUIET_MS)
 		}
 	}
 

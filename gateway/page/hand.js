@@ -33,7 +33,7 @@ export class Hand {
 		this.stage.show()
 	}
 
-	/** Begins a stroke or a shape, or sets the next corner of a shape that taps have begun. */
+	/** Begins a shape, or sets the next corner of one that taps have begun. */
 	down(point, subtract) {
 		const begun = this.points.length > 0
 		Object.assign(this, { erase: this.tool === "eraser" || subtract, begun, dragged: false })
@@ -61,7 +61,7 @@ export class Hand {
 		this.hover(point)
 	}
 
-	/** How far apart on the screen. */
+	/** On the screen. */
 	apart([ax, ay], [bx, by]) {
 		return Math.hypot(ax - bx, ay - by) * this.stage.view.scale
 	}

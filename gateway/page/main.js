@@ -1,4 +1,4 @@
-/** Joins the page's parts: what people do, and what was there before a reload. */
+/** Joins the parts: what people do, and what was there before a reload. */
 
 import { call, hooks } from "./api.js"
 import { askForKey, openShop } from "./dialogs.js"

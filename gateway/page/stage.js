@@ -37,7 +37,6 @@ export class Stage {
 		else this.move(this.view)
 	}
 
-	/** The view that shows the whole photo. */
 	get whole() {
 		const { clientWidth: w, clientHeight: h } = this.root
 		const scale = Math.max(0.001, Math.min((w - MARGIN) / this.width, (h - MARGIN) / this.height))
@@ -82,14 +81,14 @@ export class Stage {
 		return [(clientX - left - x) / scale, (clientY - top - y) / scale]
 	}
 
-	/** Paints the whole mask anew. */
+	/** The whole mask anew. */
 	paint() {
 		this.empty(this.mask)
 		this.hatch.setTransform(new DOMMatrix().scale(1 / this.view.scale))
 		this.extend(...this.ops)
 	}
 
-	/** Adds only the newest piece of a stroke: painting stays as fast as at first. */
+	/** Only the newest piece: painting stays as fast as at first. */
 	extend(...ops) {
 		const { mask, hatch, width, height } = this
 		mask.save()

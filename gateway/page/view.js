@@ -26,7 +26,7 @@ export function render(app, stage) {
 		demo: { hidden: !service.demo },
 		credits: { hidden: !credits, textContent: t("balance", { n: credits?.balance }) },
 		generate: {
-			disabled: !app.sees("generate") || lacking.length > 0,
+			disabled: !app.sees("generate") || !!lacking.length,
 			textContent: t("generate") + (credits ? ` · ${t("cost", { n: credits.cost[form.speed] })}` : ""),
 		},
 		problem: { textContent: problem ? `${explain(problem)} ${credits ? t("free") : ""}` : "" },
@@ -47,11 +47,10 @@ export function render(app, stage) {
 function statusText(app, lacking) {
 	const { state, status, said } = app
 	const { waiting_for: reason, queue_position: place, eta_s: left, percent } = (app.sees("busy") && status) || {}
+	const list = lacking.map((name) => t(`missing.${name}`)).join(" · ")
 	let first = t(state)
 	if (state === "queued" && place) first = t("place", { n: place })
-	else if (app.sees("generate") && lacking.length) {
-		first = t("missing", { list: lacking.map((name) => t(`missing.${name}`)).join(" · ") })
-	}
+	else if (app.sees("generate") && list) first = t("missing", { list })
 	if (percent) $("progress").value = percent
 	else $("progress").removeAttribute("value")
 	document.title = `${app.sees("busy") ? `${percent ? `${percent} %` : "…"} ` : ""}${t("title")}`
@@ -86,7 +85,6 @@ function show(image, url) {
 
 const picture = (src) => h("img", { src, alt: "" })
 
-/** The other pictures: chips that mention them in the words. */
 export function showExtras(extras, mention, drop) {
 	const chips = extras.flatMap((extra, i) => {
 		const n = i + 2
