@@ -58,6 +58,7 @@ function onStatus(status) {
 		useHistory([result, ...app.history].slice(0, HISTORY))
 		app.form.seed = `${status.seed ?? ""}`
 		settle("succeed", { result })
+		document.getElementById("stage").scrollIntoView()
 	}
 }
 

@@ -160,7 +160,7 @@ def test_up_to_three_pictures_travel_and_the_words_can_mention_them(visitor: Vis
     assert sent == ["upload:up1", "upload:up3"]
 
 
-@pytest.mark.parametrize(("locale", "title"), [("th-TH", "แก้รูปด้วยคำพูด"), ("fr-FR", "Edit a photo")])
+@pytest.mark.parametrize(("locale", "title"), [("th-TH", "แก้รูป"), ("fr-FR", "Edit a photo")])
 def test_the_page_opens_in_the_language_of_the_browser(
     visit: Visit, locale: str, title: str
 ) -> None:
@@ -192,5 +192,6 @@ def test_a_phone_goes_from_photo_to_result_in_thai(visit: Visit) -> None:
     visitor.gateway.play("queued")
     visitor.sees("status", "รอคิวลำดับที่ 2 · อีกประมาณ 41 วินาที")
     visitor.finish()
+    expect(visitor.get("stage")).to_be_in_viewport(ratio=0.9)
     visitor.sees("proof", "นอกส่วนที่ระบายไม่ถูกแก้แม้แต่พิกเซลเดียว")
     assert visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -255,13 +255,13 @@ def test_credits_are_seen_only_where_there_are_any_and_failure_costs_nothing(
         "balance": 3, "cost": {"fast": 1, "fine": 3}, "packages": [{"id": "s", "credits": 10}],
     }  # fmt: skip
     visitor.page.reload()
-    visitor.sees("credits", "3 test credits")
+    visitor.sees("credits", "3 credits")
     visitor.sees("demo", "Demo")
     visitor.sees("generate", "credits: 1")
     visitor.press("credits")
     visitor.sees("why", "nobody pays")
     visitor.page.get_by_role("button", name="+ 10").click()
-    visitor.sees("credits", "13 test credits")
+    visitor.sees("credits", "13 credits")
     visitor.start_job()
     visitor.gateway.play("failed")
     visitor.sees("problem", "Nothing was charged.")
