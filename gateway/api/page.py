@@ -1,4 +1,4 @@
-"""The page: its files, the key that it may ask for, and what it knows of options and prompts."""
+"""The page: its files, and the key that it may ask for."""
 
 import functools
 from collections.abc import Mapping
@@ -9,11 +9,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
 from gateway.api.bodies import read_json
-from gateway.api.context import Context, Ctx, Owner, answer, check_rate, offload
+from gateway.api.context import Context, Ctx, answer, check_rate, offload
 from gateway.api.guard import COOKIE
 from gateway.errors import InvalidRequest, NotFound
 from gateway.page_files import PageFile, page_files, page_headers
-from gateway.prompt import attribute_labels, compile_prompt, options
 
 router = APIRouter(tags=["page"])
 
@@ -55,18 +54,6 @@ async def key(request: Request, ctx: Ctx, response: Response) -> dict[str, Any]:
         COOKIE, value, max_age=_REMEMBER_S, httponly=True, samesite="strict", secure=is_https
     )
     return answer(request)
-
-
-@router.get("/api/options")
-def all_options(request: Request, _: Owner) -> dict[str, Any]:
-    """What can be chosen in place of words, and how what is kept is called."""
-    return answer(request, **options(), attributes=attribute_labels())
-
-
-@router.post("/api/prompt/compile")
-async def compile_(request: Request, ctx: Ctx, _: Owner) -> dict[str, Any]:
-    """Choices and words to the prompt that would be sent, what it keeps, and what to think of."""
-    return answer(request, **compile_prompt(await read_json(request, ctx)))
 
 
 def _check_is_on(ctx: Context) -> None:

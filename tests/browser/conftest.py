@@ -67,4 +67,3 @@ def visitor(visit: Visit) -> Visitor:
     visitor = visit()
     visitor.is_in("empty")
     return visitor
-

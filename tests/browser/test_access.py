@@ -95,7 +95,9 @@ def test_keys_alone_go_from_photo_to_result(visitor: Visitor) -> None:
     for _ in range(12):
         keyboard.press("Tab")
         reached.add(
-            visitor.page.evaluate("document.activeElement.dataset.testid ?? document.activeElement.id")
+            visitor.page.evaluate(
+                "document.activeElement.dataset.testid ?? document.activeElement.id"
+            )
         )
     assert {"compare", "peek", "download-png", "download-jpg", "onward", "change"} <= reached
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageChops
 from playwright.sync_api import expect
 
-from PIL import Image, ImageChops
 from tests.browser.conftest import PHONE, Visit
 from tests.browser.visitor import Visitor, jpeg
 from tests.fakes.page_gateway import RECORDED

@@ -109,8 +109,9 @@ def test_an_older_status_never_undoes_a_newer_one(visitor: Visitor) -> None:
         **visitor.gateway.newest.status, "status": "queued", "updated_at": 1,
     }  # fmt: skip
     visitor.gateway.wait_for(
-        lambda: "GET /api/queue/status/" + visitor.gateway.newest.job_id
-        in visitor.gateway.requests,
+        lambda: (
+            "GET /api/queue/status/" + visitor.gateway.newest.job_id in visitor.gateway.requests
+        ),
         "the page never asked",
     )
     visitor.is_in("running")

@@ -4,9 +4,9 @@ import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
-from PIL import Image
 from tests.browser.visitor import Visitor, jpeg, png
 
 
@@ -41,9 +41,7 @@ def seen(visitor: Visitor, *shares: float) -> list[str]:
 
 def test_the_slider_is_aligned_to_the_pixel_and_moves_by_keys(finished: Visitor) -> None:
     assert seen(finished, 0.1, 0.4, 0.6, 0.9) == ["before", "before", "after", "after"]
-    assert (
-        finished.get("photo").bounding_box() == finished.get("result").bounding_box()
-    )
+    assert finished.get("photo").bounding_box() == finished.get("result").bounding_box()
     finished.get("compare").focus()
     finished.page.keyboard.press("Home")
     assert seen(finished, 0.1, 0.9) == ["after", "after"]

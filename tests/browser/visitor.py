@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
-from PIL import Image
 from tests.fakes.page_gateway import PageGateway
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
@@ -88,7 +88,9 @@ class Visitor:
         box = self.page.locator("#photo").bounding_box()
         assert box
         width, height = self.photo_size
-        return box["x"] + point[0] * box["width"] / width, box["y"] + point[1] * box["height"] / height
+        return box["x"] + point[0] * box["width"] / width, box["y"] + point[1] * box[
+            "height"
+        ] / height
 
     @property
     def photo_size(self) -> tuple[int, int]:

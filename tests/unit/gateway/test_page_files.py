@@ -78,9 +78,17 @@ def test_every_text_that_is_shown_exists_and_none_is_idle() -> None:
         named.add(found[1])
     scripts = "".join(SCRIPTS.values())
     named |= set(re.findall(r'\bt\("([\w.-]+)"', scripts))
-    named |= {key for pair in re.findall(r't\(\w+ \? "([\w.]+)" : "([\w.]+)"', scripts) for key in pair}
+    named |= {
+        key for pair in re.findall(r't\(\w+ \? "([\w.]+)" : "([\w.]+)"', scripts) for key in pair
+    }
     # Without a photo it is always said what is missing.
-    named |= set(MACHINE["states"]) - {"empty"} | {"key", "key.why", "shop", "shop.why", "cancelled"}
+    named |= set(MACHINE["states"]) - {"empty"} | {
+        "key",
+        "key.why",
+        "shop",
+        "shop.why",
+        "cancelled",
+    }
     named |= {key for key in TEXTS if key.startswith(("error.", "wait.", "missing."))}
     assert named == set(TEXTS)
 
@@ -111,13 +119,20 @@ def test_every_state_is_reached_and_left_and_every_event_means_something() -> No
 def test_every_event_that_the_page_sends_is_in_the_table_and_none_is_idle() -> None:
     scripts = "".join(SCRIPTS.values())
     sent = set(re.findall(r'\b(?:send|settle)\("(\w+)"', scripts))
-    sent |= {event for pair in re.findall(r'send\(\w+(?:\.\w+)? \? "(\w+)" : "(\w+)"', scripts) for event in pair}
+    sent |= {
+        event
+        for pair in re.findall(r'send\(\w+(?:\.\w+)? \? "(\w+)" : "(\w+)"', scripts)
+        for event in pair
+    }
     assert sent == set(MACHINE["events"].split())
 
 
 def test_a_job_in_the_making_can_always_be_cancelled_and_always_end() -> None:
     events = MACHINE["events"].split()
-    rows = {state: dict(zip(events, row.split(), strict=True)) for state, row in MACHINE["states"].items()}
+    rows = {
+        state: dict(zip(events, row.split(), strict=True))
+        for state, row in MACHINE["states"].items()
+    }
     for state in MACHINE["shows"]["cancel"].split():
         assert rows[state]["cancel"] == "cancelling", state
     for state in ("queued", "running", "offline", "cancelling"):

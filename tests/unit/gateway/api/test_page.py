@@ -16,16 +16,16 @@ def test_the_root_leads_to_the_page(gateway: TestGateway) -> None:
 
 
 @pytest.mark.parametrize("name", [*page_files()])
-def test_every_file_is_served_with_its_type_and_the_policy(
-    gateway: TestGateway, name: str
-) -> None:
+def test_every_file_is_served_with_its_type_and_the_policy(gateway: TestGateway, name: str) -> None:
     answer = gateway.client.get(f"{ADDRESS}/{name}")
     assert answer.status_code == 200
     assert answer.content == page_files()[name].body
     assert answer.headers["content-type"] == page_files()[name].media_type
     assert "script-src 'self'" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
-    again = gateway.client.get(f"{ADDRESS}/{name}", headers={"If-None-Match": answer.headers["etag"]})
+    again = gateway.client.get(
+        f"{ADDRESS}/{name}", headers={"If-None-Match": answer.headers["etag"]}
+    )
     assert (again.status_code, again.content) == (304, b"")
 
 
