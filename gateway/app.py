@@ -13,7 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.api import client, create, ops, problems, prompts, queue, runpod, uploads, worker
+from gateway.api import client, create, ops, page, problems, prompts, queue, runpod, uploads, worker
 from gateway.api.background import Background
 from gateway.api.bell import Bell
 from gateway.api.context import Context
@@ -117,7 +117,7 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     problems.install(app)
     app.include_router(ops.router)
     if role != "orchestrator":
-        for routes in (create, queue, uploads, prompts, worker, client, runpod):
+        for routes in (create, queue, uploads, prompts, worker, client, runpod, page):
             app.include_router(routes.router)
     origins = parts.settings.origins
     if origins:
