@@ -1,9 +1,11 @@
 """What is painted is what is sent, pixel by pixel."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, Visit
@@ -46,7 +48,7 @@ class Expected:
 
     def brush(self, op: dict[str, Any]) -> None:
         points, radius = self._points(op), op["r"] * self._scale[0]
-        pairs = list(zip(points, points[1:], strict=False)) or [(points[0], points[0])]
+        pairs = list(pairwise(points)) or [(points[0], points[0])]
         distance = np.min([self._distance(a, b) for a, b in pairs], axis=0)
         self._put(distance <= radius, abs(distance - radius) < _EDGE, op.get("erase"))
 
@@ -268,7 +270,7 @@ def test_a_photo_of_24_megapixels_has_a_mask_of_2048_pixels(visitor: Visitor) ->
 
 
 def test_a_turned_photo_is_masked_as_it_is_seen(visitor: Visitor) -> None:
-    exif = __import__("PIL.Image").Image.Exif()
+    exif = Image.Exif()
     exif[0x0112] = 6
     visitor.give_photo(jpeg((800, 400), exif=exif))
     visitor.is_in("ready")
