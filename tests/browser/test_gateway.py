@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, Visit
 from tests.browser.visitor import TIMES, Visitor, jpeg
-from tests.fakes.page_gateway import RECORDED
+from tests.fakes.page_jobs import RECORDED
 from tests.gateway_process import GatewayProcess
 from tests.gateways import WORKER_KEY, failure, success, worker_auth
 
