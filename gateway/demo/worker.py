@@ -173,12 +173,11 @@ def _fault_of(job: Job, error: BaseException) -> Fault:
 def _answer(job: Job, drawn: Drawn) -> dict[str, Any]:
     """As a worker's, so that everything behind it is as with one."""
     encoding = (job.input.get("output") or {}).get("format", "png")
-    picture = {
+    picture: dict[str, Any] = {
         "filename": f"demo_00001_.{encoding}", "type": "base64",
         "data": base64.b64encode(drawn.data).decode(), "width": drawn.width,
         "height": drawn.height, "bytes": len(drawn.data), "content_type": f"image/{encoding}",
     }  # fmt: skip
-    output = {"ok": True, "images": [picture], "seed": job.seed}
     if drawn.changed_outside is not None:
-        output["pixels_changed_outside"] = drawn.changed_outside
-    return {"output": output}
+        picture["pixels_changed_outside"] = drawn.changed_outside
+    return {"output": {"ok": True, "images": [picture], "seed": job.seed}}

@@ -45,6 +45,8 @@ def create(gateway: TestGateway, **more: Any) -> str:
 def test_an_account_says_that_it_is_a_test_what_there_is_and_what_edits_cost(
     paid: TestGateway,
 ) -> None:
+    options = paid.client.get("/api/options", headers=auth("key-of-ann")).json()
+    assert options["service"] == {"credits": "test"}
     found = account(paid)
     assert found["test"] is True
     assert set(found["notice"]) == {"th", "en"}
@@ -183,4 +185,5 @@ def test_nothing_is_seen_of_credits_where_edits_are_free(gateway: TestGateway) -
     job_id = gateway.create()
     assert "credits" not in gateway.status(job_id)
     assert "credits" not in gateway.client.get("/openapi.json").text
+    assert gateway.client.get("/api/options").json()["service"] == {}
     assert "credits" not in gateway.client.post("/api/queue/create", json=edit()).text

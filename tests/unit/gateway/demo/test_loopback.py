@@ -42,4 +42,5 @@ def test_on_loopback_it_starts_and_says_what_it_is(tmp_path: Path, listen: str) 
         answer = gateway.client.get("/ready")
         assert answer.status_code == 200
         assert (answer.json()["route"], answer.json()["demo"]) == ("demo", True)
+        assert gateway.client.get("/api/options").json()["service"] == {"demo": True}
         assert gateway.status(gateway.create())["backend"] == "demo"
