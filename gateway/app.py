@@ -21,6 +21,7 @@ from gateway.api.envelope import Envelope
 from gateway.api.guard import Guard
 from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
+from gateway.api.slots import Slots
 from gateway.clock import Clock, SystemClock
 from gateway.cloud import cloud_steps, make_cloud
 from gateway.edit.create import CreatePolicy, Creator
@@ -166,7 +167,7 @@ def _context(parts: Parts) -> Context:
             settings, store, objects, clock, finisher, process, metrics.late_results.inc
         ),
         guard=Guard(settings, Keys(database).all), bell=bell, pollers=Pollers(),
-        background=Background(), metrics=metrics, worker_key=worker_key(settings),
+        background=Background(), slots=Slots(), metrics=metrics, worker_key=worker_key(settings),
     )  # fmt: skip
     return context
 
