@@ -13,7 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.api import client, create, ops, problems, prompts, queue, runpod, uploads, worker
+from gateway.api import client, create, ops, page, problems, prompts, queue, runpod, uploads, worker
 from gateway.api.background import Background
 from gateway.api.bell import Bell
 from gateway.api.context import Context
@@ -21,6 +21,7 @@ from gateway.api.envelope import Envelope
 from gateway.api.guard import Guard
 from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
+from gateway.api.slots import Slots
 from gateway.clock import Clock, SystemClock
 from gateway.cloud import cloud_steps, make_cloud
 from gateway.edit.create import CreatePolicy, Creator
@@ -117,7 +118,7 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     problems.install(app)
     app.include_router(ops.router)
     if role != "orchestrator":
-        for routes in (create, queue, uploads, prompts, worker, client, runpod):
+        for routes in (create, queue, uploads, prompts, worker, client, runpod, page):
             app.include_router(routes.router)
     origins = parts.settings.origins
     if origins:
@@ -166,7 +167,7 @@ def _context(parts: Parts) -> Context:
             settings, store, objects, clock, finisher, process, metrics.late_results.inc
         ),
         guard=Guard(settings, Keys(database).all), bell=bell, pollers=Pollers(),
-        background=Background(), metrics=metrics, worker_key=worker_key(settings),
+        background=Background(), slots=Slots(), metrics=metrics, worker_key=worker_key(settings),
     )  # fmt: skip
     return context
 

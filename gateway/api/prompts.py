@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 
 from gateway.api.bodies import read_json
 from gateway.api.context import Ctx, Owner, answer, offload
-from gateway.prompt import compile_prompt, options
+from gateway.prompt import attribute_labels, compile_prompt, options
 
 router = APIRouter(prefix="/api", tags=["prompt"])
 
@@ -36,8 +36,8 @@ _BODY = {
 
 @router.get("/options")
 def list_options(request: Request, owner: Owner) -> dict[str, Any]:
-    """What can be chosen, in Thai and English."""
-    return answer(request, **options())
+    """What can be chosen, and how what an edit keeps is called, in Thai and English."""
+    return answer(request, **options(), attributes=attribute_labels())
 
 
 @router.post("/prompt/compile", openapi_extra=_BODY)
