@@ -174,12 +174,16 @@ class JobStore:
         lease_until: int,
         most: int,
         backend: str | None = None,
+        hinted: bool = False,
     ) -> list[Job]:
         """Up to `most` due rows, the longest due first, now held by `by`: one statement, which no
-        two processes win for the same row. The state stays."""
+        two processes win for the same row. The state stays. `hinted`: only those of which a hint
+        came."""
         due = [jobs.c.state.in_(states), jobs.c.due_at <= now, jobs.c.lease_until <= now]
         if backend is not None:
             due.append(jobs.c.backend == backend)
+        if hinted:
+            due.append(jobs.c.wake)
         # Materialised, since PostgreSQL may run a subquery with LIMIT twice.
         chosen = (
             select(jobs.c.id).where(*due).order_by(jobs.c.due_at, jobs.c.id).limit(most)
@@ -206,7 +210,7 @@ class JobStore:
         statement = (
             update(jobs)
             .where(jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.fence == job.fence)
-            .values(due_at=when, lease_until=0, lease_owner=None, wake=False, **values)
+            .values(due_at=when, lease_until=0, lease_owner=None, **values)
         )
         return bool(self.database.write(lambda connection: connection.execute(statement).rowcount))
 
@@ -278,9 +282,8 @@ class JobStore:
 def _apply(connection: Connection, change: Change) -> Job | None:
     values = dict(change.values)
     if change.new_state in (JobState.SENT, JobState.RUNNING) and "due_at" in values:
-        # A hint that came while the row was held is not to be lost.
+        # A hint that came while the row was held is not to be lost; the next claim answers it.
         values |= {"due_at": case((jobs.c.wake, values["updated_at"]), else_=values["due_at"])}
-        values.setdefault("wake", False)
     statement = (
         update(jobs)
         .where(
