@@ -1,11 +1,13 @@
 """The composition root: settings to a running application."""
 
+import asyncio
 import contextlib
 import os
 import secrets
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,8 @@ ROLES = ("all", "api", "orchestrator")
 DRAIN_S = 10.0
 # Long polls hold none; creates, statuses and results do, each for milliseconds.
 _THREADS = 64
+# Of steps: a slow bucket must not hold up who renews the claims.
+_STEP_THREADS = 32
 
 log = get_logger()
 
@@ -100,6 +104,8 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        steps = ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="step")
+        asyncio.get_running_loop().set_default_executor(steps)
         context.bell.open()
         await anyio.to_thread.run_sync(free_claims, context)
         orchestrator.start()
