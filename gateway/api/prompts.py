@@ -35,9 +35,10 @@ _BODY = {
 
 
 @router.get("/options")
-def list_options(request: Request, owner: Owner) -> dict[str, Any]:
+def list_options(request: Request, ctx: Ctx, owner: Owner) -> dict[str, Any]:
     """What can be chosen, and how what an edit keeps is called, in Thai and English."""
-    return answer(request, **options(), attributes=attribute_labels())
+    service = {"demo": ctx.settings.gateway_route == "demo"}
+    return answer(request, **options(), attributes=attribute_labels(), service=service)
 
 
 @router.post("/prompt/compile", openapi_extra=_BODY)
