@@ -73,6 +73,7 @@ RUN python3 -m venv --without-pip /opt/handler \
 FROM build AS comfyui
 COPY comfy/comfyui.lock /build/comfy/comfyui.lock
 COPY scripts/vendor_comfyui.py /build/scripts/vendor_comfyui.py
+COPY scripts/vendoring/ /build/scripts/vendoring/
 # Upstream's models/ has only folders for each kind of model. They move to where the weights are,
 # and a link stands in their place, so that ComfyUI and whatever looks under it find the same files.
 # Here byte code is compared with its source by hash: images made from this one may patch ComfyUI.

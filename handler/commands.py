@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from handler.comfy_api import ComfyClient
-from handler.contract import SCHEMAS, RemoteImage, schema_of
+from handler.contract import SCHEMAS, Fit, RemoteImage, schema_of
 from handler.editor import convert_editor_graph
 from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
 from handler.job import Job, parse_job, prepare_edit
 from handler.models import read_models_lock
 from handler.pictures import InputImage
 from handler.settings import Settings, read_settings
-from handler.workflow import EditorGraph, ModelNames, Workflow
+from handler.workflow import EditorGraph, ModelNames, Workflow, compile_edit
 
 COMMANDS = ("compile", "convert", "schema", "validate")
 
@@ -72,6 +72,10 @@ def _compile(options: argparse.Namespace, settings: Settings) -> None:
             "what a prompt becomes depends on its pictures' sizes, and no address is opened here: "
             "put the pictures themselves into the job"
         )
+    if job.mask is None and job.workflow.fit is not Fit.EXTEND:
+        _print_json(compile_edit(job.workflow, pictures))
+        return
+    # What is loaded then are pieces that the worker makes.
     _print_json(prepare_edit(job.workflow, pictures, job.mask).workflow.nodes)
 
 

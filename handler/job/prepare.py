@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,7 @@ from handler.pictures import (
     cut,
     extend,
     noise_mask,
+    prescale,
     read_mask,
     read_photo,
 )
@@ -28,11 +30,13 @@ from handler.workflow import (
     PromptEdit,
     Sampling,
     Workflow,
+    aligned_size,
     compile_edit,
     cropped_to,
     extended_to,
     graph_version,
     piece_size,
+    sampling_of,
 )
 
 # What is drawn beyond what is pasted, in sampled pixels: one and a half of the model's patches. The
@@ -69,7 +73,25 @@ def prepare_edit(
             size = cropped_to(edit.ratio, *size)[2:]
     profile = color_profile(first.data)
     finish = PhotoFinish(size, profile) if size or profile else None
-    return Prepared(Workflow(compile_edit(edit, pictures)), pictures, graph_version(edit), finish)
+    nodes, pictures = _compiled(edit, pictures)
+    return Prepared(Workflow(nodes), pictures, graph_version(edit), finish)
+
+
+def _compiled(
+    edit: PromptEdit, pictures: Sequence[InputImage]
+) -> tuple[dict[str, dict[str, Any]], Sequence[InputImage]]:
+    """The graph, and its pictures scaled already where they are large."""
+    if edit.fit is Fit.TEMPLATE:
+        return compile_edit(edit, pictures), pictures
+    sampling = sampling_of(edit, pictures[0])
+    if first := prescale(pictures[0], sampling.size, sampling.crop):
+        sampling = Sampling(sampling.size)
+    others = [
+        prescale(picture, aligned_size(picture.width, picture.height)) or picture
+        for picture in pictures[1:]
+    ]
+    scaled = [first or pictures[0], *others]
+    return compile_edit(edit, scaled, sampling), scaled
 
 
 def _masked(

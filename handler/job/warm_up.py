@@ -1,4 +1,4 @@
-"""The edit before the first job: it has ComfyUI load all weights. Pure, but for `warm_up`."""
+"""The edit before the first job: it has ComfyUI load all weights."""
 
 import time
 from typing import Any
@@ -10,8 +10,7 @@ from handler.job.parse import Job
 from handler.job.runner import Runner
 from handler.job.timings import Timings
 from handler.logs import get_logger
-from handler.pictures import InputImage
-from handler.workflow import ModelNames, Sampling, Workflow, compile_edit, parse_prompt_edit
+from handler.workflow import Blank, ModelNames, Sampling, Workflow, compile_edit, parse_prompt_edit
 
 _SIDE = 64
 
@@ -24,13 +23,7 @@ def warm_up_nodes(names: ModelNames) -> dict[str, dict[str, Any]]:
     Its loaders have the inputs that a job's have: by these ComfyUI finds again what it has loaded.
     """
     edit = parse_prompt_edit({"prompt": "warm up", "seed": 0, "steps": 1}, names)
-    tiny = InputImage("tiny.png", b"", "png", _SIDE, _SIDE)
-    nodes = compile_edit(edit, [tiny], Sampling((_SIDE, _SIDE)))
-    nodes["78"] = {
-        "class_type": "EmptyImage",
-        "inputs": {"width": _SIDE, "height": _SIDE, "batch_size": 1, "color": 0},
-    }
-    return nodes
+    return compile_edit(edit, [Blank(_SIDE, _SIDE)], Sampling((_SIDE, _SIDE)))
 
 
 async def warm_up(runner: Runner, names: ModelNames) -> None:

@@ -6,6 +6,7 @@ from handler.pictures.images import ImageLimits, InputImage, check_image, decode
 from handler.pictures.mask import changed_outside, cut, paste, read_mask
 from handler.pictures.photo import Photo, color_profile, read_photo
 from handler.pictures.pillow import DECODER_ERRORS
+from handler.pictures.prescale import prescale
 from handler.pictures.stored_png import compress
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "extend",
     "noise_mask",
     "paste",
+    "prescale",
     "read_mask",
     "read_photo",
 ]

@@ -1,4 +1,4 @@
-"""A photo on a larger canvas, whose empty part a model is to draw. Pure."""
+"""A photo on a larger canvas, whose empty part a model is to draw."""
 
 from typing import NamedTuple
 

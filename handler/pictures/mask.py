@@ -1,5 +1,5 @@
 """Edits within a mask: what of a photo a model gets to see, and its patch pasted back so that no
-pixel outside the mask changes. Pure; the worker and the gateway both use it.
+pixel outside the mask changes. The worker and the gateway both use it.
 
 A caller's photo and mask are cut once; cut again, a piece stays whole, so a piece and its mask are
 an ordinary masked job.

@@ -1,5 +1,4 @@
-"""A caller's photo as numbers, with all that an edit must keep: its bits, alpha and colour profile.
-Pure."""
+"""A caller's photo as numbers, with what an edit must keep: its bits, alpha and colour profile."""
 
 import contextlib
 import io

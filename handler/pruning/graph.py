@@ -1,5 +1,6 @@
 """A workflow that rules rewire, and what they may know of it."""
 
+import graphlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -66,9 +67,19 @@ class Graph:
             value = holder[1]["inputs"].get("value") if holder else None
         return None if is_link(value) else value
 
-    def users(self, node_id: str) -> list[tuple[str, str]]:
-        """Nodes and their inputs."""
-        return [(user, name) for user, name, link in links(self.nodes) if link[0] == node_id]
+    def users(self) -> dict[str, list[tuple[str, str]]]:
+        """Of each node, as they are now: nodes and their inputs."""
+        users: dict[str, list[tuple[str, str]]] = {node_id: [] for node_id in self.nodes}
+        for user, name, link in links(self.nodes):
+            users[link[0]].append((user, name))
+        return users
+
+    def in_order(self) -> list[str]:
+        """Each after those that it needs."""
+        sources: dict[str, set[str]] = {node_id: set() for node_id in self.nodes}
+        for user, _, link in links(self.nodes):
+            sources[user].add(link[0])
+        return list(graphlib.TopologicalSorter(sources).static_order())
 
     def model_steps(self, node: Node) -> list[Node] | None:
         """From the sampler up to its loader, that last; None when an unknown node is among them."""

@@ -2,7 +2,7 @@
 
 A rule is off where that code is not the one it was proved for. To move to another ComfyUI, read the
 code that changed, and only then take over the new digest, which
-tests/contract/test_pruning_rules.py tells.
+tests/contract/pruning/test_rules.py tells.
 """
 
 from collections.abc import Callable, Iterable

@@ -27,6 +27,7 @@ def negative_at_cfg_1(graph: Graph) -> None:
 def latent_of_which_only_the_shape_counts(graph: Graph) -> None:
     """An empty latent of that shape takes the encoded picture's place, where nobody else needs
     it."""
+    users = graph.users()
     for _, node in graph.of_class("KSampler"):
         found = graph.source(node, "latent_image", {"VAEEncode"})
         if found is None or not _draws_all_anew(graph, node):
@@ -39,7 +40,7 @@ def latent_of_which_only_the_shape_counts(graph: Graph) -> None:
             and graph.literal(vae[1], "vae_name") == graph.models.vae
             and size
             and all(_LEAST_SIDE <= side <= _MOST_SIDE for side in size)
-            and len(graph.users(encoder_id)) == 1
+            and len(users[encoder_id]) == 1
         ):
             width, height = (side // _LATENT * _LATENT for side in size)
             node["inputs"]["latent_image"] = graph.add(

@@ -1,4 +1,4 @@
-"""The graphs that prompt mode compiles; docs/workflow-changelog.md tells their versions. Pure.
+"""The graphs that prompt mode compiles; docs/workflow-changelog.md tells their versions.
 
 `aligned` scales a picture once, to the very size at which it is sampled, and crops nothing. Each
 picture's latent is its reference, and the first one's shape is the sample's. So a pixel of the
@@ -38,7 +38,15 @@ class Sampling:
     noise_mask: str | None = None
 
 
-def sampling_of(edit: PromptEdit, image: InputImage) -> Sampling:
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """A black picture that ComfyUI makes, in the place of one that a caller sends."""
+
+    width: int
+    height: int
+
+
+def sampling_of(edit: PromptEdit, image: InputImage | Blank) -> Sampling:
     """Of a whole photo, for a picture of its own ratio or cropped to another."""
     if edit.ratio is None:
         return Sampling(aligned_size(image.width, image.height))
@@ -48,7 +56,7 @@ def sampling_of(edit: PromptEdit, image: InputImage) -> Sampling:
 
 
 def compile_edit(
-    edit: PromptEdit, images: Sequence[InputImage], sampling: Sampling | None = None
+    edit: PromptEdit, images: Sequence[InputImage | Blank], sampling: Sampling | None = None
 ) -> Nodes:
     """The workflow in API format; node ids are the official template's where it has the node.
     `images` are as many as `check_image_count` allows; `sampling` None is that of a whole photo."""
@@ -61,13 +69,13 @@ def graph_version(edit: PromptEdit) -> str:
     return TEMPLATE if edit.fit is Fit.TEMPLATE else ALIGNED
 
 
-def _aligned(edit: PromptEdit, images: Sequence[InputImage], sampling: Sampling) -> Nodes:
+def _aligned(edit: PromptEdit, images: Sequence[InputImage | Blank], sampling: Sampling) -> Nodes:
     nodes = _frame(edit)
     pictures: dict[str, Link] = {}
     latents: list[Link] = []
     for number, image in enumerate(images, start=1):
         suffix = "" if number == 1 else f":{number}"
-        nodes[f"78{suffix}"] = _node("LoadImage", image=image.name)
+        nodes[f"78{suffix}"] = _source(image)
         source: Link = [f"78{suffix}", 0]
         if number == 1 and sampling.crop:
             x, y, width, height = sampling.crop
@@ -112,17 +120,17 @@ def _refer(nodes: Nodes, conditioning: Link, latents: Sequence[Link], node_id: s
     return conditioning
 
 
-def _template(edit: PromptEdit, images: Sequence[InputImage]) -> Nodes:
+def _template(edit: PromptEdit, images: Sequence[InputImage | Blank]) -> Nodes:
     nodes = _frame(edit)
     width, height = (
         RATIO_SIZES[edit.ratio] if edit.ratio else template_size(images[0].width, images[0].height)
     )
-    nodes["78"] = _node("LoadImage", image=images[0].name)
+    nodes["78"] = _source(images[0])
     nodes["117"] = _node("FluxKontextImageScale", image=["78", 0])
     nodes["88"] = _node("EmptySD3LatentImage", width=width, height=height, batch_size=1)
     pictures: dict[str, Link] = {"image1": ["117", 0]}
     for number, image in enumerate(images[1:], start=2):
-        nodes[f"78:{number}"] = _node("LoadImage", image=image.name)
+        nodes[f"78:{number}"] = _source(image)
         pictures[f"image{number}"] = [f"78:{number}", 0]
     encode = {"clip": ["38", 0], "vae": ["39", 0], **pictures}
     nodes["111"] = _node("TextEncodeQwenImageEditPlus", prompt=edit.prompt, **encode)
@@ -159,6 +167,12 @@ def _frame(edit: PromptEdit) -> Nodes:
         )  # fmt: skip
         nodes["66"]["inputs"]["model"] = ["89", 0]
     return nodes
+
+
+def _source(image: InputImage | Blank) -> dict[str, Any]:
+    if isinstance(image, Blank):
+        return _node("EmptyImage", width=image.width, height=image.height, batch_size=1, color=0)
+    return _node("LoadImage", image=image.name)
 
 
 def _node(class_type: str, **inputs: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Prompt mode: what a caller asks for with a text in place of a workflow. Pure."""
+"""Prompt mode: what a caller asks for with a text in place of a workflow."""
 
 import secrets
 from collections.abc import Iterable

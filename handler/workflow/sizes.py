@@ -1,4 +1,4 @@
-"""The sizes at which pictures are sampled, and which part of a photo has a ratio. Pure."""
+"""The sizes at which pictures are sampled, and which part of a photo has a ratio."""
 
 import math
 from typing import NamedTuple

@@ -75,6 +75,18 @@ def test_without_a_mask_the_pictures_go_as_they_came() -> None:
     assert job.graph == "aligned-1"
 
 
+def test_large_pictures_go_in_the_size_at_which_they_are_sampled() -> None:
+    second = sent(photo(1200, 1800), name="b.png")
+    job = prepared(sent(photo(3000, 2000)), second, ratio="1:1")
+    assert loaded(job, "a.png").shape == (1024, 1024, 3)
+    assert loaded(job, "b.png").shape == (1248, 832, 3)
+    assert not of_class(job, "ImageScale")
+    assert not of_class(job, "ImageCrop")
+    # The template's own node scales, and crops.
+    job = prepared(sent(photo(3000, 2000)), fit="template")
+    assert loaded(job, "a.png").shape == (2000, 3000, 3)
+
+
 def test_a_colour_profile_is_kept_for_the_result() -> None:
     assert finish_of(prepared(sent(photo(30, 20), icc_profile=SRGB))).profile == SRGB
     # Of other colours than the result's.
