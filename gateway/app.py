@@ -1,11 +1,13 @@
 """The composition root: settings to a running application."""
 
+import asyncio
 import contextlib
 import os
 import secrets
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,6 +36,7 @@ from gateway.api.envelope import Envelope
 from gateway.api.guard import Guard
 from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
+from gateway.api.slots import Slots
 from gateway.clock import Clock, SystemClock
 from gateway.cloud import cloud_steps, make_cloud
 from gateway.demo import DemoWorker
@@ -64,6 +67,8 @@ DRAIN_S = 10.0
 _THREADS = 64
 _BACKENDS = {"runpod": RUNPOD, "demo": DEMO}
 _DEMO_RUNNERS = 2
+# Of steps: a slow bucket must not hold up who renews the claims.
+_STEP_THREADS = 32
 
 log = get_logger()
 
@@ -108,15 +113,17 @@ def open_serving(settings: Settings, role: str = "all") -> Iterator[FastAPI]:
 
 def make_app(parts: Parts, role: str = "all") -> FastAPI:
     """Raises InvalidSettings."""
+    _check_demo(parts.settings)
     context = _context(parts)
     _check_keys(context)
-    _check_demo(parts.settings)
     orchestrator = Orchestrator(_steps(context) if role != "api" else ())
     context.wake_steps = orchestrator.hear
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        steps = ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="step")
+        asyncio.get_running_loop().set_default_executor(steps)
         context.bell.open()
         await anyio.to_thread.run_sync(free_claims, context)
         orchestrator.start()
@@ -188,7 +195,7 @@ def _context(parts: Parts) -> Context:
             settings, store, objects, clock, finisher, process, metrics.late_results.inc
         ),
         guard=Guard(settings, Keys(database).all), bell=bell, pollers=Pollers(),
-        background=Background(), metrics=metrics, worker_key=worker_key(settings),
+        background=Background(), slots=Slots(), metrics=metrics, worker_key=worker_key(settings),
     )  # fmt: skip
     return context
 

@@ -241,7 +241,7 @@ class InputTooLarge(JobFailure):
 
 class BackendRejected(JobFailure):
     code = "backend_rejected"
-    summary = "the back end refuses the job; the gateway's log has its answer"
+    summary = "RunPod refuses the job; the gateway's log has its answer"
 
 
 class ChangedOutsideMask(JobFailure):

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.demo.picture import Drawn, draw
-from gateway.errors import BackendRejected, InputGone, Unavailable
+from gateway.errors import InputGone, Unavailable
 from gateway.job import (
     DEMO,
     Fault,
@@ -126,7 +126,9 @@ class DemoWorker:
     def _draw(self, job: Job) -> Drawn:
         fields = job.input or {}
         if "workflow" in fields or fields.get("fit") == "extend":
-            raise _Refused("the demo back end runs no workflow and extends no picture")
+            raise _Refused(
+                "the demo edits a picture by a prompt; it runs no workflow and extends no picture"
+            )
         pictures = job.pictures.get("sent") or job.pictures
         output, mask = fields.get("output", {}), pictures.get("mask")
         return draw(
@@ -140,7 +142,7 @@ class DemoWorker:
 
     def _read(self, entry: dict[str, Any]) -> bytes:
         if "address" in entry:
-            raise _Refused("the demo back end fetches no picture; upload it")
+            raise _Refused("the demo fetches no picture; upload it")
         with self._objects.open(entry["key"]) as file:
             return file.read()
 
@@ -158,7 +160,7 @@ def _words(job: Job) -> Iterator[tuple[str, int | None]]:
 def _fault_of(job: Job, error: BaseException) -> Fault:
     match error:
         case _Refused():
-            return Fault(BackendRejected.code, str(error), False)
+            return Fault("invalid_input", str(error), False)
         case WorkerError():
             return Fault(error.code, error.message, error.retryable)
         case ObjectMissing():

@@ -46,7 +46,7 @@ def test_an_account_says_that_it_is_a_test_what_there_is_and_what_edits_cost(
     paid: TestGateway,
 ) -> None:
     options = paid.client.get("/api/options", headers=auth("key-of-ann")).json()
-    assert options["service"] == {"credits": "test"}
+    assert options["service"] == {"demo": False, "credits": "test"}
     found = account(paid)
     assert found["test"] is True
     assert set(found["notice"]) == {"th", "en"}
@@ -185,5 +185,5 @@ def test_nothing_is_seen_of_credits_where_edits_are_free(gateway: TestGateway) -
     job_id = gateway.create()
     assert "credits" not in gateway.status(job_id)
     assert "credits" not in gateway.client.get("/openapi.json").text
-    assert gateway.client.get("/api/options").json()["service"] == {}
+    assert gateway.client.get("/api/options").json()["service"] == {"demo": False}
     assert "credits" not in gateway.client.post("/api/queue/create", json=edit()).text

@@ -198,10 +198,10 @@ def test_at_the_start_of_the_only_process_a_dead_ones_job_is_free(bench: Bench) 
 @pytest.mark.parametrize(
     ("values", "code"),
     [
-        ({"input": {"workflow": {}}}, "backend_rejected"),
-        ({"input": {"fit": "extend"}}, "backend_rejected"),
+        ({"input": {"workflow": {}}}, "invalid_input"),
+        ({"input": {"fit": "extend"}}, "invalid_input"),
         ({"pictures": {"images": [{"name": "a", "address": "https://a.example/a.png"}]}},
-         "backend_rejected"),
+         "invalid_input"),
         ({"pictures": {"images": [{"name": "a", "key": "inputs/gone.png"}]}}, "input_gone"),
         ({"mask": b"no picture"}, "invalid_image"),
         ({"photo": PHOTO[:100]}, "invalid_image"),

@@ -382,7 +382,7 @@ def test_in_any_order_of_events_the_sums_add_up(database: Database) -> None:
         machine,
         # Of another run's owners nothing can be replayed; and a busy machine is no fault.
         settings=settings(
-            max_examples=15,
+            max_examples=10,
             stateful_step_count=25,
             deadline=None,
             database=None,
