@@ -1,11 +1,13 @@
 """The composition root: settings to a running application."""
 
+import asyncio
 import contextlib
 import os
 import secrets
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from gateway.api.pollers import Pollers
 from gateway.api.slots import Slots
 from gateway.clock import Clock, SystemClock
 from gateway.cloud import cloud_steps, make_cloud
+from gateway.demo import DemoWorker
 from gateway.edit.create import CreatePolicy, Creator
 from gateway.errors import InvalidSettings, StoreUnavailable
 from gateway.fetch import fetch_picture
@@ -48,6 +51,8 @@ ROLES = ("all", "api", "orchestrator")
 DRAIN_S = 10.0
 # Long polls hold none; creates, statuses and results do, each for milliseconds.
 _THREADS = 64
+# Of steps: a slow bucket must not hold up who renews the claims.
+_STEP_THREADS = 32
 
 log = get_logger()
 
@@ -100,6 +105,8 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        steps = ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="step")
+        asyncio.get_running_loop().set_default_executor(steps)
         context.bell.open()
         await anyio.to_thread.run_sync(free_claims, context)
         orchestrator.start()
@@ -178,7 +185,9 @@ def _steps(context: Context) -> list[Step]:
         store, context.objects, clock, context.settings.gateway_result_prefix,
         int(context.settings.gateway_result_days * 86_400_000),
     )  # fmt: skip
+    demo = DemoWorker(context.own, context.objects, context.finisher, clock)
     return [
+        *([Step("demo", 0.1, demo.step)] if context.settings.gateway_route == "demo" else ()),
         *(cloud_steps(context.cloud) if context.cloud is not None else ()),
         Step("finish", 0.5, context.finisher.step),
         Step("silent workers", 1, lambda: lose_silent_workers(store, clock)),
@@ -203,6 +212,11 @@ def free_claims(context: Context) -> None:
 
 def _check_keys(context: Context) -> None:
     host, _ = context.settings.listen
+    if context.settings.gateway_route == "demo" and not is_loopback(host):
+        raise InvalidSettings(
+            f"GATEWAY_ROUTE=demo edits nothing, so it is for this machine only, and "
+            f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others"
+        )
     if not context.guard.has_keys and not is_loopback(host):
         raise InvalidSettings(
             f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others and there are no "
