@@ -6,7 +6,7 @@ import secrets
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio.to_thread
@@ -21,7 +21,7 @@ from gateway.api.envelope import Envelope
 from gateway.api.guard import Guard
 from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock, SteadyClock, SystemClock
 from gateway.cloud import cloud_steps, make_cloud
 from gateway.edit.create import CreatePolicy, Creator
 from gateway.errors import InvalidSettings, StoreUnavailable
@@ -39,6 +39,7 @@ from gateway.store.jobs import JobStore
 from gateway.store.keys import Keys
 from gateway.store.migrate import check_schema, migrate
 from gateway.store.reads import Reads
+from gateway.store.times import Times
 from gateway.store.uploads import Uploads
 from gateway.store.workers import Workers
 from handler.logs import get_logger
@@ -86,7 +87,15 @@ def open_serving(settings: Settings, role: str = "all") -> Iterator[FastAPI]:
             migrate(parts.database)
         else:
             check_schema(parts.database)
-        yield make_app(parts, role)
+        yield make_app(replace(parts, clock=_steady_clock(parts.database)), role)
+
+
+def _steady_clock(database: Database) -> SteadyClock:
+    """By the database's time, where several processes may share that."""
+    machine, times = SystemClock(), Times(database)
+    now = times.now()
+    ahead_ms = 0 if now is None else now - machine.now()
+    return SteadyClock(machine, ahead_ms, times.latest())
 
 
 def make_app(parts: Parts, role: str = "all") -> FastAPI:
@@ -178,6 +187,7 @@ def _steps(context: Context) -> list[Step]:
         int(context.settings.gateway_result_days * 86_400_000),
     )  # fmt: skip
     return [
+        *_clock_steps(context),
         *(cloud_steps(context.cloud) if context.cloud is not None else ()),
         Step("finish", 0.5, context.finisher.step),
         Step("silent workers", 1, lambda: lose_silent_workers(store, clock)),
@@ -186,6 +196,19 @@ def _steps(context: Context) -> list[Step]:
         Step("old uploads", 60, sweeper.uploads),
         Step("orphans", 3600, sweeper.orphans),
     ]
+
+
+def _clock_steps(context: Context) -> list[Step]:
+    clock, times = context.clock, Times(context.store.database)
+    if not isinstance(clock, SteadyClock) or context.store.database.is_sqlite:
+        return []
+
+    def agree() -> int:
+        if (now := times.now()) is not None:
+            clock.agree(now)
+        return 0
+
+    return [Step("clock", 10, agree)]
 
 
 def _recover(context: Context) -> None:

@@ -97,7 +97,9 @@ class Gateway(Process):
             "GATEWAY_RATE_LIMIT": "1000000/minute",
             **settings,
         }
-        super().__init__([str(_CHILDREN / "clocked_gateway.py"), "serve"], env, folder / f"{name}.log")
+        super().__init__(
+            [str(_CHILDREN / "clocked_gateway.py"), "serve"], env, folder / f"{name}.log"
+        )
 
     def start(self) -> None:
         """Returns once it answers."""

@@ -80,9 +80,7 @@ class Siege:
             stack.callback(shutil.rmtree, self._postgres.folder, ignore_errors=True)
             stack.callback(self._postgres.kill)
             migrate(self._database(stack))
-        self._gateways = [
-            self._gateway(n) for n in range(2 if self.engine == "postgresql" else 1)
-        ]
+        self._gateways = [self._gateway(n) for n in range(2 if self.engine == "postgresql" else 1)]
         for gateway in self._gateways:
             gateway.start()
             stack.callback(_end, gateway)
