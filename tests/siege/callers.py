@@ -57,7 +57,7 @@ class Callers:
                     asked = self._create(http, number)
                     with self._lock:
                         self.asked.append(asked)
-                    time.sleep(0.02)
+                    time.sleep(random.uniform(0.1, 0.8))
         except BaseException as exc:
             errors.append(exc)
 

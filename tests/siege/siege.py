@@ -179,7 +179,10 @@ class Siege:
         for asked in self._callers.asked:
             status = self._status(asked.job_id)
             self._ended[status["status"]] += 1
-            if status["status"] != "cancelled" or not asked.is_cancelled:
+            if status["status"] == "failed":
+                # The one failure here that is the worker's last word.
+                assert status["error"]["code"] == "worker_error", f"{self._name}\n{status}"
+            elif status["status"] != "cancelled" or not asked.is_cancelled:
                 assert status["status"] == "succeeded", f"{self._name}\n{status}"
                 data = self._picture(asked, status)
                 assert data is None or is_of(asked, data), f"{self._name}\n{status}"
