@@ -6,7 +6,7 @@ from functools import partial
 from handler.bucket import Bucket
 from handler.comfy import ComfyPaths, Supervisor
 from handler.comfy_api import ComfyClient
-from handler.job import AnswerLimits, Deliverer, Endpoint, Runner, warm_up
+from handler.job import AnswerLimits, Deliverer, Endpoint, Pruner, Runner, warm_up
 from handler.machine import Shutdown
 from handler.models import FoundModel
 from handler.runpod import Check, fitness_checks
@@ -25,8 +25,8 @@ def assemble(
     """The endpoint can take jobs once the checks have passed, of which the last is the warm-up,
     where that is wanted."""
     bucket = Bucket(settings.bucket) if settings.bucket else None
-    runner = _make_runner(settings, paths, supervisor, bucket)
     names = ModelNames.of(at.model for at in models)
+    runner = _make_runner(settings, paths, supervisor, bucket, names)
     checks = fitness_checks(models, bucket, supervisor)
     if settings.worker_warmup:
         checks = (*checks, _warmed_up(runner, names, supervisor))
@@ -44,7 +44,11 @@ def _warmed_up(runner: Runner, names: ModelNames, supervisor: Supervisor) -> Che
 
 
 def _make_runner(
-    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, bucket: Bucket | None
+    settings: Settings,
+    paths: ComfyPaths,
+    supervisor: Supervisor,
+    bucket: Bucket | None,
+    names: ModelNames,
 ) -> Runner:
     limits = AnswerLimits(settings.worker_run_limit_bytes, settings.worker_runsync_limit_bytes)
     return Runner(
@@ -58,6 +62,7 @@ def _make_runner(
             timeout_s=settings.worker_fetch_timeout_s,
         ),
         Deliverer(bucket, limits),
+        Pruner(settings.comfy_dir, names) if settings.worker_prune else None,
         job_timeout_s=settings.worker_job_timeout_s,
         interrupt_grace_s=settings.comfy_interrupt_grace_s,
     )

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from handler.comfy_api import ComfyClient
-from handler.contract import SCHEMAS, RemoteImage, schema_of
+from handler.contract import SCHEMAS, Fit, RemoteImage, schema_of
 from handler.editor import convert_editor_graph
 from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
-from handler.job import Job, parse_job
+from handler.job import Job, parse_job, prepare_edit
 from handler.models import read_models_lock
 from handler.pictures import InputImage
 from handler.settings import Settings, read_settings
@@ -67,12 +67,16 @@ def _compile(options: argparse.Namespace, settings: Settings) -> None:
         _print_json(job.workflow.nodes)
         return
     pictures = [image for image in job.images if isinstance(image, InputImage)]
-    if len(pictures) < len(job.images):
+    if len(pictures) < len(job.images) or isinstance(job.mask, RemoteImage):
         raise InvalidInput(
             "what a prompt becomes depends on its pictures' sizes, and no address is opened here: "
             "put the pictures themselves into the job"
         )
-    _print_json(compile_edit(job.workflow, pictures))
+    if job.mask is None and job.workflow.fit is not Fit.EXTEND:
+        _print_json(compile_edit(job.workflow, pictures))
+        return
+    # What is loaded then are pieces that the worker makes.
+    _print_json(prepare_edit(job.workflow, pictures, job.mask).workflow.nodes)
 
 
 def _validate(options: argparse.Namespace, settings: Settings) -> None:
@@ -91,7 +95,8 @@ def _validate(options: argparse.Namespace, settings: Settings) -> None:
             )
         case _:
             print(f"The job is good: a prompt, {pictures}.")
-    addresses = [str(image.address) for image in job.images if isinstance(image, RemoteImage)]
+    sent = [*job.images, job.mask]
+    addresses = [str(image.address) for image in sent if isinstance(image, RemoteImage)]
     if addresses:
         print(f"Not opened here, only when the job runs: {', '.join(addresses)}")
 

@@ -25,9 +25,10 @@ def free_port() -> int:
 
 
 class GatewayProcess:
-    """`python -m gateway serve`; `settings` are environment variables. Use as `with`."""
+    """`python -m gateway serve`; `settings` are environment variables. With `hooks` RunPod is told
+    where to send them. Use as `with`."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, hooks: bool = False, **settings: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data_dir = folder / "data"
@@ -38,6 +39,7 @@ class GatewayProcess:
             "GATEWAY_DATA_DIR": str(self.data_dir),
             "GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
             "GATEWAY_RATE_LIMIT": "100000/minute",
+            **({"GATEWAY_PUBLIC_URL": self.url} if hooks else {}),
             **settings,
         }
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
@@ -66,6 +68,14 @@ class GatewayProcess:
                 if self.http.get("/health").status_code == 200:
                     return
             time.sleep(0.05)
+
+    def command(self, *words: str) -> str:
+        """What `python -m gateway` with these words writes."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "gateway", *words], env=self._env, cwd=PROJECT_DIR,
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        return ran.stdout
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from handler.contract import (
@@ -50,6 +50,8 @@ class Job:
     timeout_s: float | None
     wants_previews: bool = False
     comfy_org_api_key: str | None = field(default=None, repr=False)
+    mask: InputImage | RemoteImage | None = None
+    may_prune: bool = True
 
     @property
     def is_runsync(self) -> bool:
@@ -76,6 +78,8 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     job_id = str(raw.get("id", ""))
     options = job_input.get("output") or {}
     encoding = _encoding(options)
+    if options.get("size") is not None and job_input.get("workflow") is not None:
+        raise InvalidInput("input.output.size only counts for a prompt; a workflow sets its own")
     workflow = _parse_workflow(job_input, models)
     images = _parse_images(job_input.get("images") or [], limits)
     if isinstance(workflow, PromptEdit):
@@ -92,6 +96,8 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
         timeout_s=job_input.get("timeout_s"),
         wants_previews=bool(options.get("previews")),
         comfy_org_api_key=job_input.get("comfy_org_api_key") or None,
+        mask=_parse_mask(job_input.get("mask"), limits),
+        may_prune=job_input.get("prune") is not False,
     )
 
 
@@ -126,6 +132,13 @@ def _parse_images(
         names[name] = index
         images.append(_parse_image(name, entry["image"], where, limits))
     return tuple(images)
+
+
+def _parse_mask(text: str | None, limits: ImageLimits) -> InputImage | RemoteImage | None:
+    if text is None:
+        return None
+    # The worker reads it itself.
+    return _parse_image("mask", text, "input.mask", replace(limits, uncompressed_pixels=0))
 
 
 def _parse_image(name: str, text: str, where: str, limits: ImageLimits) -> InputImage | RemoteImage:

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from handler.comfy_api import Execution, NodeText, SavedFile
+from handler.contract import ImageFormat
 from handler.job.folder import JobFolder
 from handler.job.outputs import Output, OutputImage, Outputs, read_output
+from handler.job.photo_finish import PhotoFinish
 from handler.job.reencode import Encoding, reencode
 from handler.machine import in_daemon_thread
 from handler.pictures import compress
@@ -16,7 +18,10 @@ TEXT_BYTES = 100_000
 
 
 async def read_outputs(
-    folder: JobFolder, execution: Execution, encoding: Encoding | None
+    folder: JobFolder,
+    execution: Execution,
+    encoding: Encoding | None,
+    finish: PhotoFinish | None = None,
 ) -> Outputs:
     """All that the run left, in the order of the nodes, saved files before previews. What is no
     picture lies in the job's folder afterwards.
@@ -27,15 +32,17 @@ async def read_outputs(
     Raises ComfyProtocol for a file that is not there, lies outside ComfyUI's folders or is a broken
     picture; DiskFull or InternalError when a file can't be put into the job's folder.
     """
-    return await in_daemon_thread(lambda: _read(folder, execution, encoding))
+    return await in_daemon_thread(lambda: _read(folder, execution, encoding, finish))
 
 
-def _read(folder: JobFolder, execution: Execution, encoding: Encoding | None) -> Outputs:
+def _read(
+    folder: JobFolder, execution: Execution, encoding: Encoding | None, finish: PhotoFinish | None
+) -> Outputs:
     texts, long_texts = _split(execution.texts)
     saved = [file for entry in execution.files for file in folder.sequence_of(entry)]
     saved += [folder.write_text(text, number) for number, text in enumerate(long_texts, 1)]
     # Each is finished before the next is read: hundreds of uncompressed frames would fill memory.
-    files = [_as_asked(_read_file(folder, file), encoding) for file in saved]
+    files = [_as_asked(_read_file(folder, file), encoding, finish) for file in saved]
     kept = [_kept(folder, file, number) for number, file in enumerate(files)]
     return Outputs(tuple(sorted(kept, key=lambda file: file.is_preview)), tuple(texts))
 
@@ -44,9 +51,12 @@ def _read_file(folder: JobFolder, file: SavedFile) -> Output:
     return read_output(folder.path_of(file), file, folder.path_in_job(file))
 
 
-def _as_asked(file: Output, encoding: Encoding | None) -> Output:
+def _as_asked(file: Output, encoding: Encoding | None, finish: PhotoFinish | None) -> Output:
     if not isinstance(file, OutputImage):
         return file
+    if finish is not None:
+        is_final = encoding is None or encoding.format is ImageFormat.PNG
+        file = finish.apply(file, is_final=is_final)
     if encoding is not None:
         file = reencode(file, encoding)
     if (data := compress(file.data)) is file.data:

@@ -1,7 +1,31 @@
-"""The bytes of pictures: checked, and in the form in which ComfyUI exchanges them."""
+"""The pixels of pictures: checked, cut, pasted, and in the form that ComfyUI exchanges."""
 
+from handler.pictures.canvas import extend
+from handler.pictures.feather import Box, Mask, noise_mask
 from handler.pictures.images import ImageLimits, InputImage, check_image, decode_image
+from handler.pictures.mask import changed_outside, cut, paste, read_mask
+from handler.pictures.photo import Photo, color_profile, read_photo
 from handler.pictures.pillow import DECODER_ERRORS
+from handler.pictures.prescale import prescale
 from handler.pictures.stored_png import compress
 
-__all__ = ["DECODER_ERRORS", "ImageLimits", "InputImage", "check_image", "compress", "decode_image"]
+__all__ = [
+    "DECODER_ERRORS",
+    "Box",
+    "ImageLimits",
+    "InputImage",
+    "Mask",
+    "Photo",
+    "changed_outside",
+    "check_image",
+    "color_profile",
+    "compress",
+    "cut",
+    "decode_image",
+    "extend",
+    "noise_mask",
+    "paste",
+    "prescale",
+    "read_mask",
+    "read_photo",
+]

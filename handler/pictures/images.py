@@ -59,6 +59,7 @@ class InputImage:
     width: int
     height: int
     uncompressed: bytes | None = None
+    is_still: bool = True
 
 
 def decode_image(name: str, text: str, where: str, limits: ImageLimits) -> InputImage:
@@ -105,7 +106,7 @@ def check_image(name: str, data: bytes, where: str, limits: ImageLimits) -> Inpu
         raise fault(f"the {kind} is broken or truncated: its header can't be read") from exc
     except DECODER_ERRORS as exc:
         raise fault(f"the {kind} is broken or truncated: {exc}") from exc
-    return InputImage(name, data, extension, width, height, uncompressed)
+    return InputImage(name, data, extension, width, height, uncompressed, frames == 1)
 
 
 def _uncompressed(picture: Image.Image) -> bytes | None:

@@ -89,16 +89,16 @@ def pack(layout: Layout, text_chunks: list[tuple[bytes, bytes]], fill: Fill) -> 
         place[:] = np.frombuffer(head, np.uint8)
         matrix[:, 0] = 0
         fill(rows, matrix[:, 1:].reshape(-1, layout.width, layout.channels))
-        adler = zlib.adler32(matrix, adler)
+        adler = zlib.adler32(matrix.data, adler)
     end = struct.pack(">I", adler)
-    crc = zlib.crc32(end, zlib.crc32(stream, zlib.crc32(b"IDAT" + _ZLIB_HEAD)))
-    parts: list[bytes | Bytes] = [
+    crc = zlib.crc32(end, zlib.crc32(stream.data, zlib.crc32(b"IDAT" + _ZLIB_HEAD)))
+    parts: list[bytes | memoryview] = [
         SIGNATURE,
         _chunk(b"IHDR", layout.header),
         *(_chunk(kind, body) for kind, body in text_chunks),
         struct.pack(">I4s", layout.idat_bytes, b"IDAT"),
         _ZLIB_HEAD,
-        stream,
+        stream.data,
         end,
         struct.pack(">I", crc),
         _END,

@@ -32,12 +32,12 @@ class ImageFetcher:
         """
         remote = [image for image in images if isinstance(image, RemoteImage)]
         read = await run_at_once([self._read(image) for image in remote], _AT_ONCE)
-        data = {image.name: bytes_read for image, bytes_read in zip(remote, read, strict=True)}
+        data = dict(zip(remote, read, strict=True))
         # One after the other: each may take hundreds of megabytes while it is decoded.
         return tuple(
             [
                 await asyncio.to_thread(
-                    check_image, image.name, data[image.name], image.where, self._limits
+                    check_image, image.name, data[image], image.where, self._limits
                 )
                 if isinstance(image, RemoteImage)
                 else image

@@ -199,3 +199,34 @@ def test_a_cancel_while_the_job_is_being_sent_stops_it_at_runpod(
     assert gateway.ended(job_id)["status"] == "cancelled"
     (job,) = cloud.jobs.values()
     assert job.status == "CANCELLED"
+
+
+def test_what_is_written_for_runpod_goes_there_through_the_gateway_unread(
+    cloud: RunPodCloud, gateway: TestGateway
+) -> None:
+    cloud.execute = lambda job: {"output": {"sent": job["input"], "pi": 3}}
+    sent = {"anything": [1, None, {"x": "ü"}]}
+    answer = gateway.client.post("/v2/runpod/runsync", json={"input": sent}).json()
+    assert (answer["status"], answer["output"]) == ("COMPLETED", {"sent": sent, "pi": 3})
+    assert cloud.requests("run")[0].body["input"] == sent
+    health = gateway.client.get("/v2/runpod/health").json()
+    assert (health["jobs"]["completed"], health["workers"]["idle"]) == (1, 3)
+
+
+def test_a_job_of_runpods_api_may_have_no_output(cloud: RunPodCloud, gateway: TestGateway) -> None:
+    cloud.execute = lambda job: {}
+    answer = gateway.client.post("/v2/runpod/runsync", json={"input": {"a": 1}}).json()
+    assert (answer["status"], answer.get("output")) == ("COMPLETED", None)
+
+
+def test_without_runpod_there_is_no_such_api(tmp_path: Path) -> None:
+    with running_gateway(tmp_path) as gateway:
+        assert gateway.client.post("/v2/runpod/run", json={"input": {"a": 1}}).status_code == 404
+        assert gateway.client.post("/v2/other/run", json={"input": {"a": 1}}).status_code == 400
+
+
+def test_a_refused_key_is_told_as_the_back_ends(cloud: RunPodCloud, tmp_path: Path) -> None:
+    wrong = {"runpod_api_key": "rpa_wrong"}
+    with running_gateway(tmp_path, **cloud_settings(cloud, **wrong)) as gateway:
+        answer = gateway.client.get("/v2/runpod/health")
+    assert (answer.status_code, answer.json()["code"]) == (503, "backend_key_refused")

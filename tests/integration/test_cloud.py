@@ -1,8 +1,11 @@
-"""A gateway killed with -9 at each point of a job at RunPod (its stand-in), and started again:
-no job is lost, and none has two pictures."""
+"""A real gateway with the stand-in for RunPod's cloud: amid every oddity, killed with -9 at each
+point of a job and started again. No job is lost, and none has two pictures."""
 
 import contextlib
 import hashlib
+import json
+import re
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from tests.databases import Templates
 from tests.fakes.runpod_cloud import RunPodCloud
 from tests.fakes.runpod_oddities import Mischief, Oddity
 from tests.fakes.runpod_work import paint
-from tests.gateway_process import GatewayProcess
+from tests.gateway_process import PROJECT_DIR, GatewayProcess
 from tests.gateways import picture
+
+README = (PROJECT_DIR / "README.md").read_text()
 
 Until = Callable[[RunPodCloud, GatewayProcess, str], object]
 
@@ -147,6 +153,61 @@ def test_kills_at_random_amid_every_oddity_lose_no_job(
         else:
             # Three tries may all have met a worker that raises or an output that was lost.
             assert status["error"]["code"] in ("worker_error", "invalid_output"), status
+
+
+def test_two_gateways_share_jobs_and_one_goes_on_alone(
+    cloud: RunPodCloud, database_templates: Templates, tmp_path: Path
+) -> None:
+    given = {
+        "GATEWAY_ROUTE": "runpod", "GATEWAY_LEASE_S": "2", "GATEWAY_WORKER_KEY": "key-of-both",
+        "GATEWAY_DATABASE_URL": database_templates.url("postgresql"), **cloud.env(),
+    }  # fmt: skip
+    cloud.oddity = Oddity(run_s=1.0)
+    with GatewayProcess(tmp_path, **given) as lasts, GatewayProcess(tmp_path, **given) as dies:
+        job_ids = [gateway.create() for _ in range(4) for gateway in (lasts, dies)]
+        cloud.fail_next("run", "late", "late")
+        job_ids += [dies.create() for _ in range(4)]
+        cloud.wait_for(lambda: len(cloud.jobs) > 6, "jobs at RunPod")
+        dies.kill()
+        for job_id in job_ids:
+            assert succeeded(lasts, job_id)["attempts"] == 1
+    assert set(cloud.executions) == set(job_ids)
+
+
+def test_recover_fetches_what_runpod_has_while_the_gateway_is_down(
+    cloud: RunPodCloud, gateway: GatewayProcess
+) -> None:
+    cloud.oddity = Oddity(cold_start_s=3.0)
+    job_ids = [gateway.create() for _ in range(3)]
+    looked_at = lambda: {request.job_id for request in cloud.requests("status")}  # noqa: E731
+    cloud.wait_for(lambda: len(looked_at()) == 3, "a look at each")
+    gateway.kill()
+    cloud.wait_for(lambda: all(job.is_final for job in cloud.jobs.values()), "ends")
+    told = json.loads(gateway.command("recover").splitlines()[-1])
+    assert told == {"looked_at": 3, "open": {}}
+    cloud.jobs.clear()
+    gateway.start()
+    for job_id in job_ids:
+        assert succeeded(gateway, job_id)["attempts"] == 1
+
+
+def test_the_readmes_curl_makes_a_picture_amid_every_oddity(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^curl .+ http://127.0.0.1:8787/api/queue/create$", README, re.M)
+    with RunPodCloud(mischief=Mischief(seed=3), hook_gap_s=0.5, slow_s=0.5) as cloud:
+        # So many tries that bad luck alone ends no job.
+        with GatewayProcess(
+            tmp_path, hooks=True, GATEWAY_ROUTE="runpod", GATEWAY_ATTEMPTS="9", **cloud.env()
+        ) as gateway:
+            job_ids = []
+            for _ in range(8):
+                ran = subprocess.run(
+                    ["bash", "-c", command.replace("http://127.0.0.1:8787", gateway.url)],
+                    cwd=PROJECT_DIR, capture_output=True, timeout=60, check=True,
+                )  # fmt: skip
+                job_ids.append(json.loads(ran.stdout)["job_id"])
+            for job_id in job_ids:
+                succeeded(gateway, job_id)
+        assert cloud.hooks
 
 
 @contextlib.contextmanager
