@@ -59,8 +59,12 @@ class S3Objects:
 
     def open(self, key: str) -> BinaryIO:
         file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=str(self.temp_dir))  # noqa: SIM115
-        with _errors(key):
-            self._client.download_fileobj(self._bucket, key, file)
+        try:
+            with _errors(key):
+                self._client.download_fileobj(self._bucket, key, file)
+        except BaseException:
+            file.close()
+            raise
         file.seek(0)
         return cast(BinaryIO, file)
 
