@@ -10,7 +10,7 @@ from gateway.api.bodies import read_json
 from gateway.api.context import Context, Ctx, Owner, check_rate, offload
 from gateway.api.queue import owned_job
 from gateway.api.status import result_url
-from gateway.edit.request import check_https
+from gateway.edit.request import check_hook_address
 from gateway.errors import BackendKeyRefused, BackendUnavailable, InvalidRequest, NotFound
 from gateway.job import RAW, RUNPOD, Job, JobState
 from gateway.runpod.errors import KeyRefused, RunPodError
@@ -142,7 +142,7 @@ async def _submit(request: Request, ctx: Context, owner: str, backend: str) -> J
         raise InvalidRequest('the body must be {"input": {...}}')
     webhook = body.get("webhook")
     if webhook is not None:
-        webhook = check_https(webhook)
+        webhook = check_hook_address(webhook, ctx.settings.hook_hosts)
     return await offload(ctx.creator.create_raw, owner, body["input"], backend, webhook)
 
 

@@ -1,7 +1,7 @@
 """POST /api/queue/create, and the older callers' addresses that end in it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -104,7 +104,7 @@ async def _create(
 ) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        parsed = parse_request(await read_json(request, ctx))
+        parsed = parse_request(await read_json(request, ctx), ctx.settings.hook_hosts)
         job, is_new = await offload(ctx.creator.create, owner, parsed, request_id=idempotency_key)
         return _accepted(request, ctx, parsed, job, is_new)
     if kind != "multipart/form-data":
@@ -113,7 +113,7 @@ async def _create(
         async with request.form(
             max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES
         ) as form:
-            parsed, images, mask = _of_form(form)
+            parsed, images, mask = _of_form(form, ctx.settings.hook_hosts)
             job, is_new = await offload(
                 ctx.creator.create, owner, parsed, images, mask, idempotency_key
             )
@@ -125,7 +125,7 @@ async def _create(
 
 
 def _of_form(
-    form: FormData,
+    form: FormData, hook_hosts: Collection[str]
 ) -> tuple[CreateRequest, list[tuple[str, BinaryIO]], BinaryIO | None]:
     """Files and texts may carry pictures; the files come first."""
     fields: dict[str, str] = {}
@@ -148,7 +148,7 @@ def _of_form(
         if fields.get("mask"):
             raise InvalidRequest("mask is there twice")
         fields["mask"] = "(a file)"
-    return parse_form(fields), images, mask
+    return parse_form(fields, hook_hosts), images, mask
 
 
 def _sorted_files(

@@ -3,15 +3,15 @@
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
 
 import httpx
 from standardwebhooks import Webhook
 
+from gateway.hooks.address import is_at
 from handler.contract import HttpsUrl, IPAddress, is_public
 
 _TIMEOUT = httpx.Timeout(20, connect=10)
@@ -37,7 +37,7 @@ class HookSender:
     def __init__(
         self,
         secret: str,
-        hosts: Sequence[str] = (),
+        hosts: Collection[str] = (),
         *,
         resolve: Callable[[str], list[IPAddress]] | None = None,
         is_allowed: Callable[[IPAddress], bool] = is_public,
@@ -90,7 +90,7 @@ class HookSender:
 
     async def _target(self, url: str) -> tuple[str, dict[str, str], dict[str, str]]:
         """By the very address that was checked, so that no second look-up can lead elsewhere."""
-        if is_host_of(url, self._hosts):
+        if is_at(url, self._hosts):
             return url, {}, {}
         parsed = HttpsUrl.parse(url)
         host = parsed.host.strip("[]")
@@ -112,12 +112,6 @@ class HookSender:
             "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": self._signer.sign(message_id, at, body.decode()),
         }
-
-
-def is_host_of(url: str, hosts: Sequence[str] | frozenset[str]) -> bool:
-    """Whether it leads to one of the hosts that the operator has named. Raises ValueError."""
-    parts = urlsplit(url)
-    return parts.scheme in {"http", "https"} and "@" not in parts.netloc and parts.netloc in hosts
 
 
 def _addresses(host: str) -> list[IPAddress]:

@@ -34,6 +34,7 @@ class Callers:
 
     urls: list[str]
     seed: int
+    hook_url: str
     asked: list[Asked] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _count: int = 0
@@ -73,9 +74,13 @@ class Callers:
         source = Image.new("RGB", SIZE, tuple(draw.choices(range(256), k=3)))
         entry = {"name": f"{number}.png", "image": _base64(source)}
         if draw.random() < 0.2:
-            answer = self._call(http, draw, "/v2/own/run", {"input": {"images": [entry]}})
+            answer = self._call(
+                http, draw, "/v2/own/run", {"input": {"images": [entry]}, "webhook": self.hook_url}
+            )
             return Asked(answer["id"], RAW, source)
-        body: dict[str, Any] = {"prompt": f"edit {number}", "images": [entry]}
+        body: dict[str, Any] = {
+            "prompt": f"edit {number}", "images": [entry], "webhook_url": self.hook_url,
+        }  # fmt: skip
         mask = None
         if draw.random() < 0.2:
             mask = Image.new("L", SIZE)

@@ -101,7 +101,9 @@ class Faults:
 
     def set_clock(self) -> None:
         """Forward or back."""
-        self.clock_file.write_text(str(self._draw.choice([-HOUR_MS, -5_000, 0, 5_000, HOUR_MS])))
+        new = self.clock_file.with_suffix(".new")
+        new.write_text(str(self._draw.choice([-HOUR_MS, -5_000, 0, 5_000, HOUR_MS])))
+        new.replace(self.clock_file)
 
     def forge_hooks(self) -> None:
         """Of strangers, of jobs that have not ended, and with another job's id."""

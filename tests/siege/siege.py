@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,30 @@ from urllib.parse import urljoin
 
 import httpx
 from sqlalchemy import select
+from standardwebhooks import Webhook
 
 from gateway.job import FINAL, RAW
-from gateway.objects import DiskObjects
+from gateway.objects import DiskObjects, ObjectStore, S3Objects
+from gateway.steps.sweep import Sweeper
 from gateway.store.database import Database
+from gateway.store.jobs import JobStore
 from gateway.store.migrate import migrate
 from gateway.store.tables import job_events, jobs
+from tests.clouds import ShiftedClock
+from tests.fakes.hook_receiver import HookReceiver
 from tests.fakes.runpod_cloud import RunPodCloud
 from tests.fakes.runpod_oddities import Mischief
 from tests.gateways import WORKER_KEY
 from tests.siege.callers import Asked, Callers, is_of
 from tests.siege.faults import HOUR_MS, Faults
 from tests.siege.processes import Gateway, Gpu, Postgres, Size, wait_until
-from tests.siege.store import BreakingBucket
+from tests.siege.store import KEY_ID, NAME, SECRET, BreakingBucket
 
 _LEASE_S = 2.0
+DAY_MS = 86_400_000
 _SETTLE_S = 240.0
 _MORE_FILES, _MORE_THREADS, _MORE_BYTES = 24, 24, 40_000_000
+_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 _FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -57,8 +65,10 @@ class Siege:
                 self._callers.send(self.jobs - self.jobs // 2)
             self._settle()
             self._check_sizes(before)
-            self._restart_later()
+            self._restart()
             self._check_jobs()
+            self._check_hooks()
+            self._sweep_later()
             self._check_objects()
             self._check_runpod()
         return {
@@ -73,13 +83,16 @@ class Siege:
         self._clock_file.write_text("0")
         self._cloud = stack.enter_context(RunPodCloud(hook_gap_s=0.5))
         self._cloud.mischief = Mischief(draw.randrange(10**9), 0.1)
+        self._receiver = stack.enter_context(HookReceiver())
+        self._receiver.draw = lambda: random.choices([200, 500, 0], [8, 1, 1])[0]
         self._bucket = self._postgres = None
         if self.engine == "postgresql":
             self._bucket = stack.enter_context(BreakingBucket())
             self._postgres = Postgres()
             stack.callback(shutil.rmtree, self._postgres.folder, ignore_errors=True)
             stack.callback(self._postgres.kill)
-            migrate(self._database(stack))
+            with self._database() as database:
+                migrate(database)
         self._gateways = [self._gateway(n) for n in range(2 if self.engine == "postgresql" else 1)]
         for gateway in self._gateways:
             gateway.start()
@@ -89,7 +102,7 @@ class Siege:
         for gpu in self._gpus:
             gpu.start()
             stack.callback(_end, gpu)
-        self._callers = Callers(urls, self.seed)
+        self._callers = Callers(urls, self.seed, self._receiver.url)
         self._faults = Faults(
             draw.randrange(10**9), self._gateways, self._gpus, self._cloud, self._clock_file,
             _LEASE_S, self.folder / "data" / "gateway.sqlite" if not self._postgres else None,
@@ -106,6 +119,8 @@ class Siege:
             "GATEWAY_OPEN_JOBS": "100000",
             "GATEWAY_ROUTE": "own-first",
             "GATEWAY_BURST_AFTER_S": "0.5",
+            "GATEWAY_WEBHOOK_SECRET": _SECRET,
+            "GATEWAY_WEBHOOK_HOSTS": self._receiver.host,
             **self._cloud.env(),
         }
         if self._postgres is not None and self._bucket is not None:
@@ -114,11 +129,20 @@ class Siege:
         gateway.set(GATEWAY_PUBLIC_URL=gateway.url)
         return gateway
 
-    def _database(self, stack: contextlib.ExitStack) -> Database:
-        assert self._postgres is not None
-        database = Database(self._postgres.url)
-        stack.callback(database.close)
-        return database
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[Database]:
+        sqlite = f"sqlite:///{self.folder / 'data' / 'gateway.sqlite'}"
+        database = Database(self._postgres.url if self._postgres is not None else sqlite)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    def _objects(self) -> ObjectStore:
+        folder = self.folder / "data"
+        if self._bucket is None:
+            return DiskObjects(folder)
+        return S3Objects(self._bucket.url, NAME, KEY_ID, SECRET, folder / "tmp")
 
     def _settle(self) -> None:
         """Until every job has ended."""
@@ -165,14 +189,20 @@ class Siege:
                 lambda gateway=gateway, size=size: f"{self._name}\n{size}\n{gateway.size()}",
             )  # fmt: skip
 
-    def _restart_later(self) -> None:
-        """Two hours later, when what crashes have left behind is old enough to be removed."""
+    def _restart(self) -> None:
+        """No fault was one of the gateway's own."""
         for gateway in self._gateways:
             assert gateway.end(signal.SIGTERM) == 0, gateway.tail()
             assert "Traceback" not in gateway.log(), f"{self._name}\n{_traceback(gateway.log())}"
-        self._clock_file.write_text(str(2 * HOUR_MS))
         for gateway in self._gateways:
             gateway.start()
+
+    def _sweep_later(self) -> None:
+        """Two hours later, when what crashes have left behind is old enough to be removed."""
+        clock = ShiftedClock()
+        clock.ahead = 2 * HOUR_MS
+        with self._database() as database:
+            Sweeper(JobStore(database), self._objects(), clock, "results/", DAY_MS).orphans()
 
     def _check_jobs(self) -> None:
         self._ended: Counter[str] = Counter()
@@ -199,27 +229,38 @@ class Siege:
         return self._get(status["result_url"]).content
 
     def _history(self) -> dict[str, list[str]]:
-        url = (
-            self._postgres.url
-            if self._postgres is not None
-            else f"sqlite:///{self.folder / 'data' / 'gateway.sqlite'}"
-        )
-        database = Database(url)
         statement = select(job_events.c.job_id, job_events.c.state).order_by(job_events.c.seq)
         found: dict[str, list[str]] = {}
-        for job_id, state in database.read(lambda c: c.execute(statement).all()):
-            found.setdefault(job_id, []).append(state)
-        rows = database.read(lambda c: c.scalars(select(jobs.c.id)).all())
-        database.close()
+        with self._database() as database:
+            for job_id, state in database.read(lambda c: c.execute(statement).all()):
+                found.setdefault(job_id, []).append(state)
+            rows = database.read(lambda c: c.scalars(select(jobs.c.id)).all())
         assert set(rows) >= {asked.job_id for asked in self._callers.asked}
         return found
 
     def _check_objects(self) -> None:
         """Inputs of jobs that are known, the answers of raw jobs, one picture an edit."""
-        wait_until(
-            lambda: not self._orphans(), "objects of jobs only", 60,
-            lambda: f"{self._name}\n{self._orphans()}\n{self._gateways[0].tail()}",
-        )  # fmt: skip
+        orphans = self._orphans()
+        assert not orphans, f"{self._name}\n{orphans}\n{self._history_of(orphans)}"
+
+    def _history_of(self, keys: list[str]) -> list[str]:
+        history = self._history()
+        return [f"{key}: {history.get(key.split('/')[1])}" for key in keys]
+
+    def _check_hooks(self) -> None:
+        """One for each job that has ended, once at least, of one body, under one id, signed."""
+
+        def missing() -> set[str]:
+            told = {hook.headers["webhook-id"] for hook in self._receiver.hooks}
+            return {f"msg_{asked.job_id}" for asked in self._callers.asked} - told
+
+        wait_until(lambda: not missing(), "all hooks", 60, lambda: f"{self._name}\n{missing()}")
+        bodies: dict[str, set[bytes]] = {}
+        for hook in self._receiver.hooks:
+            assert Webhook(_SECRET).verify(hook.body, dict(hook.headers))
+            bodies.setdefault(hook.headers["webhook-id"], set()).add(hook.body)
+        for message_id, different in bodies.items():
+            assert len(different) == 1, (self._name, message_id, different)
 
     def _orphans(self) -> list[str]:
         wanted, known = set(), set(self._history())
@@ -241,8 +282,7 @@ class Siege:
     def _keys(self) -> list[str]:
         if self._bucket is not None:
             return self._bucket.keys()
-        objects = DiskObjects(self.folder / "data")
-        root = objects._root
+        root = self.folder / "data" / "objects"
         return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
 
     def _check_runpod(self) -> None:
