@@ -22,7 +22,7 @@ class HookReceiver:
 
     def __init__(self) -> None:
         self.hooks: list[Hook] = []
-        self.draw: Callable[[], int] = lambda: 200
+        self.draw: Callable[[Hook], int] = lambda _hook: 200
         self._next: deque[tuple[int, dict[str, str]]] = deque()
         self._lock = threading.Lock()
         receiver = self
@@ -60,7 +60,7 @@ class HookReceiver:
     def _take(self, hook: Hook) -> tuple[int, dict[str, str]]:
         with self._lock:
             self.hooks.append(hook)
-            return self._next.popleft() if self._next else (self.draw(), {})
+            return self._next.popleft() if self._next else (self.draw(hook), {})
 
     def _answer(
         self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str]

@@ -77,7 +77,7 @@ def test_a_job_without_an_address_has_no_hook(site: Site) -> None:
 
 
 def test_a_hook_that_is_not_taken_is_sent_for_days_under_one_id(site: Site) -> None:
-    site.receiver.draw = lambda: 500
+    site.receiver.draw = lambda _hook: 500
     job = site.end_job()
     waits = []
     while (found := site.hooks.of(job.id)) and found["ended_at"] is None:
