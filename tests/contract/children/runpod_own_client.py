@@ -5,6 +5,7 @@ runs until it is stopped."""
 import asyncio
 import json
 import sys
+import time
 from typing import Any
 
 import aiohttp
@@ -18,13 +19,17 @@ def sync() -> dict[str, Any]:
     endpoint = runpod.Endpoint(ENDPOINT_ID)
     job = endpoint.run({"input": {"n": 1}, "policy": {"ttl": 600_000}})
     failed = endpoint.run({"fails": True})
-    running = endpoint.run({"waits": True})
-    return {
+    told = {
         "output": job.output(timeout=60),
         "again": job.output(),
         "status": job.status(),
         "run_sync": endpoint.run_sync({"n": 2}, timeout=60),
         "failed": (failed.output(timeout=60), failed.status()),
+    }
+    running = endpoint.run({"waits": True})
+    while running.status() != "IN_PROGRESS":
+        time.sleep(0.02)
+    return told | {
         "cancelled": running.cancel()["status"],
         "ended": running.output(timeout=60),
         "stopped": running.status(),
