@@ -1,15 +1,14 @@
 """The composition root: settings to a running application."""
 
-import base64
+import asyncio
 import contextlib
 import os
 import random
-import secrets
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -23,17 +22,20 @@ from gateway.api.envelope import Envelope
 from gateway.api.guard import Guard
 from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
-from gateway.clock import Clock, SteadyClock, SystemClock
+from gateway.api.slots import Slots
+from gateway.clock import Clock, SystemClock
 from gateway.cloud import cloud_steps, make_cloud
 from gateway.edit.create import CreatePolicy, Creator
 from gateway.errors import InvalidSettings, StoreUnavailable
 from gateway.fetch import fetch_picture
 from gateway.hooks.sender import HookSender
 from gateway.job import OWN, RUNPOD, Job
+from gateway.kept import webhook_secret, worker_key
 from gateway.objects import DiskObjects, ObjectStore, S3Objects
 from gateway.orchestrator import Orchestrator, Step
 from gateway.own import OwnGpus
 from gateway.settings import Settings, is_loopback
+from gateway.shared_time import clock_steps, steady_clock
 from gateway.steps.deliver import Deliverer, is_to_deliver
 from gateway.steps.finish import Finisher
 from gateway.steps.rescue import expire, lose_silent_workers
@@ -44,7 +46,6 @@ from gateway.store.jobs import JobStore
 from gateway.store.keys import Keys
 from gateway.store.migrate import check_schema, migrate
 from gateway.store.reads import Reads
-from gateway.store.times import Times
 from gateway.store.uploads import Uploads
 from gateway.store.workers import Workers
 from handler.logs import get_logger
@@ -53,6 +54,8 @@ ROLES = ("all", "api", "orchestrator")
 DRAIN_S = 10.0
 # Long polls hold none; creates, statuses and results do, each for milliseconds.
 _THREADS = 64
+# Of steps: a slow bucket must not hold up who renews the claims.
+_STEP_THREADS = 32
 
 log = get_logger()
 
@@ -92,15 +95,7 @@ def open_serving(settings: Settings, role: str = "all") -> Iterator[FastAPI]:
             migrate(parts.database)
         else:
             check_schema(parts.database)
-        yield make_app(replace(parts, clock=_steady_clock(parts.database)), role)
-
-
-def _steady_clock(database: Database) -> SteadyClock:
-    """By the database's time, where several processes may share that."""
-    machine, times = SystemClock(), Times(database)
-    now = times.now()
-    ahead_ms = 0 if now is None else now - machine.now()
-    return SteadyClock(machine, ahead_ms, times.latest())
+        yield make_app(replace(parts, clock=steady_clock(parts.database)), role)
 
 
 def make_app(parts: Parts, role: str = "all") -> FastAPI:
@@ -113,6 +108,8 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        steps = ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="step")
+        asyncio.get_running_loop().set_default_executor(steps)
         context.bell.open()
         await anyio.to_thread.run_sync(free_claims, context)
         orchestrator.start()
@@ -182,7 +179,7 @@ def _context(parts: Parts) -> Context:
             settings, store, objects, clock, finisher, process, metrics.late_results.inc
         ),
         guard=Guard(settings, Keys(database).all), bell=bell, pollers=Pollers(),
-        background=Background(), metrics=metrics, worker_key=worker_key(settings),
+        background=Background(), slots=Slots(), metrics=metrics, worker_key=worker_key(settings),
         hook_sender=sender,
         deliverer=Deliverer(
             store, objects, clock, sender, settings.gateway_public_url or "", random.random
@@ -198,7 +195,7 @@ def _steps(context: Context) -> list[Step]:
         int(context.settings.gateway_result_days * 86_400_000),
     )  # fmt: skip
     return [
-        *_clock_steps(context),
+        *clock_steps(clock, store.database),
         Step("hooks", 2, context.deliverer.step, 2, is_to_deliver),
         *(cloud_steps(context.cloud) if context.cloud is not None else ()),
         Step("finish", 0.5, context.finisher.step),
@@ -208,19 +205,6 @@ def _steps(context: Context) -> list[Step]:
         Step("old uploads", 60, sweeper.uploads),
         Step("orphans", 3600, sweeper.orphans),
     ]
-
-
-def _clock_steps(context: Context) -> list[Step]:
-    clock, times = context.clock, Times(context.store.database)
-    if not isinstance(clock, SteadyClock) or context.store.database.is_sqlite:
-        return []
-
-    def agree() -> int:
-        if (now := times.now()) is not None:
-            clock.agree(now)
-        return 0
-
-    return [Step("clock", 10, agree)]
 
 
 def free_claims(context: Context) -> None:
@@ -257,31 +241,3 @@ def _objects(settings: Settings) -> ObjectStore:
         settings.bucket_access_key_id.get_secret_value(),
         settings.bucket_secret_access_key.get_secret_value(), settings.gateway_data_dir / "tmp",
     )  # fmt: skip
-
-
-def worker_key(settings: Settings) -> str:
-    """What is set, or else what is kept in the data folder, made at the first start."""
-    if settings.gateway_worker_key is not None:
-        return settings.gateway_worker_key.get_secret_value()
-    return _kept(settings.gateway_data_dir / "worker-key", secrets.token_urlsafe(32))
-
-
-def webhook_secret(settings: Settings) -> str:
-    """As above."""
-    if settings.gateway_webhook_secret is not None:
-        return settings.gateway_webhook_secret.get_secret_value()
-    made = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
-    return _kept(settings.gateway_data_dir / "webhook-secret", made)
-
-
-def _kept(path: Path, new: str) -> str:
-    """What is in the file, or else `new`, from now on. Raises InvalidSettings."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
-                file.write(new)
-        return path.read_text().strip()
-    except OSError as exc:
-        raise InvalidSettings(f"GATEWAY_DATA_DIR: {path} can't be read: {exc.strerror}") from exc

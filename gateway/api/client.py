@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 
-from gateway.api.bodies import read_json
+from gateway.api.bodies import json_body
 from gateway.api.context import Context, Ctx, Owner, check_rate, offload
 from gateway.api.queue import owned_job
 from gateway.api.status import result_url
@@ -147,13 +147,13 @@ def purge(ctx: Ctx, owner: Owner, backend: Backend) -> dict[str, Any]:
 
 
 async def _submit(request: Request, ctx: Context, owner: str, backend: str) -> Job:
-    body = await read_json(request, ctx)
-    if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
-        raise InvalidRequest('the body must be {"input": {...}}')
-    webhook = body.get("webhook")
-    if webhook is not None:
-        webhook = check_hook_address(webhook, ctx.settings.hook_hosts)
-    return await offload(ctx.creator.create_raw, owner, body["input"], backend, webhook)
+    async with json_body(request, ctx) as body:
+        if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
+            raise InvalidRequest('the body must be {"input": {...}}')
+        webhook = body.get("webhook")
+        if webhook is not None:
+            webhook = check_hook_address(webhook, ctx.settings.hook_hosts)
+        return await offload(ctx.creator.create_raw, owner, body["input"], backend, webhook)
 
 
 def _status(ctx: Context, job: Job) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from gateway.api.bell import Bell
 from gateway.api.guard import Guard
 from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
+from gateway.api.slots import Slots
 from gateway.clock import Clock
 from gateway.edit.create import Creator
 from gateway.hooks.sender import HookSender
@@ -52,6 +53,7 @@ class Context:
     bell: Bell
     pollers: Pollers
     background: Background
+    slots: Slots
     metrics: Metrics
     hook_sender: HookSender
     deliverer: Deliverer

@@ -3,7 +3,7 @@
 from handler.pictures.canvas import extend
 from handler.pictures.feather import Box, Mask, noise_mask
 from handler.pictures.images import ImageLimits, InputImage, check_image, decode_image
-from handler.pictures.mask import changed_outside, cut, paste, read_mask
+from handler.pictures.mask import changed_outside, cut, mask_png, paste, read_mask
 from handler.pictures.photo import Photo, color_profile, read_photo
 from handler.pictures.pillow import DECODER_ERRORS
 from handler.pictures.prescale import prescale
@@ -23,6 +23,7 @@ __all__ = [
     "cut",
     "decode_image",
     "extend",
+    "mask_png",
     "noise_mask",
     "paste",
     "prescale",

@@ -113,7 +113,8 @@ def test_what_has_the_focus_is_never_under_the_bar(visit: Visit) -> None:
             """() => {
                 const { top } = document.activeElement.getBoundingClientRect()
                 const bar = document.querySelector(".go")
-                return !bar.contains(document.activeElement) && top >= bar.getBoundingClientRect().top
+                const covered = top >= bar.getBoundingClientRect().top
+                return covered && !bar.contains(document.activeElement)
             }"""
         )
         assert not hidden, visitor.page.evaluate("document.activeElement.outerHTML")

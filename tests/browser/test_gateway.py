@@ -14,8 +14,8 @@ from PIL import Image, ImageChops
 from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, Visit
-from tests.browser.visitor import Visitor, jpeg
-from tests.fakes.page_gateway import RECORDED
+from tests.browser.visitor import TIMES, Visitor, jpeg
+from tests.fakes.page_jobs import RECORDED
 from tests.gateway_process import GatewayProcess
 from tests.gateways import WORKER_KEY, failure, success, worker_auth
 
@@ -94,9 +94,15 @@ def test_a_masked_edit_goes_through_the_real_gateway_and_back(
     visitor.is_in("running")
     worker.edit(job)
     visitor.is_in("done")
-    visitor.sees("proof", "นอกส่วนที่ระบายไม่ถูกแก้แม้แต่พิกเซลเดียว · 900 × 600")
+    visitor.sees("proof", f"นอกส่วนที่ระบายไม่ถูกแก้แม้แต่พิกเซลเดียว · 900 {TIMES} 600")
     with visitor.page.expect_download() as download:
         visitor.press("download-png")
+    assert download.value.suggested_filename == "ทะเล-edited.png"
+    with visitor.page.expect_download() as small:
+        visitor.press("download-jpg")
+    assert small.value.suggested_filename == "ทะเล-edited.jpg"
+    with Image.open(small.value.path()) as image:
+        assert (image.format, image.size) == ("JPEG", SIZE)
     with Image.open(download.value.path()) as result, Image.open(io.BytesIO(photo)) as before:
         assert (result.format, result.size) == ("PNG", SIZE)
         changed = np.asarray(result.convert("RGB")) != np.asarray(before.convert("RGB"))

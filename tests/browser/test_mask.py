@@ -4,72 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, Visit
+from tests.browser.expected_mask import ExpectedMask
 from tests.browser.visitor import Visitor, jpeg
-
-Mask = "np.ndarray[Any, np.dtype[np.bool_]]"
-# An edge runs through these pixels: half of one may be counted either way.
-_EDGE = 0.75
-
-
-class Expected:
-    """The mask of the page's own operations, computed another way: by distance and winding.
-
-    `white` is where a pixel's centre is inside, `edge` where an outline is nearer to the centre
-    than three quarters of a pixel.
-    """
-
-    def __init__(self, ops: list[dict[str, Any]], photo: tuple[int, int], rows: int, columns: int):
-        self._scale = np.array([columns / photo[0], rows / photo[1]])
-        y, x = np.mgrid[0:rows, 0:columns] + 0.5
-        self._centres = np.stack([x, y], -1)
-        self.white = np.zeros((rows, columns), bool)
-        self.edge = np.zeros((rows, columns), bool)
-        for op in ops:
-            getattr(self, op["t"])(op)
-
-    def _points(self, op: dict[str, Any]) -> Any:
-        return np.array(op["p"]).reshape(-1, 2) * self._scale
-
-    def _put(self, inside: Any, edge: Any, erase: Any) -> None:
-        self.white = self.white & ~inside if erase else self.white | inside
-        self.edge |= edge
-
-    def _distance(self, a: Any, b: Any) -> Any:
-        line = b - a
-        length = float(line @ line)
-        along = np.clip(((self._centres - a) @ line) / length, 0, 1) if length else 0.0
-        nearest = a + np.multiply.outer(along, line) if length else a
-        return np.hypot(*np.moveaxis(self._centres - nearest, -1, 0))
-
-    def brush(self, op: dict[str, Any]) -> None:
-        points, radius = self._points(op), op["r"] * self._scale[0]
-        pairs = list(zip(points, points[1:], strict=False)) or [(points[0], points[0])]
-        distance = np.min([self._distance(a, b) for a, b in pairs], axis=0)
-        self._put(distance <= radius, abs(distance - radius) < _EDGE, op.get("erase"))
-
-    def area(self, op: dict[str, Any]) -> None:
-        points = self._points(op)
-        winding = np.zeros(self.white.shape, int)
-        outline = np.full(self.white.shape, np.inf)
-        x, y = np.moveaxis(self._centres, -1, 0)
-        for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
-            side = (b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0])
-            winding += ((a[1] <= y) & (b[1] > y) & (side > 0)).astype(int)
-            winding -= ((a[1] > y) & (b[1] <= y) & (side < 0)).astype(int)
-            outline = np.minimum(outline, self._distance(a, b))
-        self._put(winding != 0, outline < _EDGE, op.get("erase"))
-
-    def all(self, _: object) -> None:
-        self.white[:] = True
-
-    def none(self, _: object) -> None:
-        self.white[:] = False
-
-    def invert(self, _: object) -> None:
-        self.white = ~self.white
 
 
 def hold_to_strokes(visitor: Visitor) -> Any:
@@ -79,7 +19,7 @@ def hold_to_strokes(visitor: Visitor) -> Any:
     visitor.generate()
     visitor.is_in("queued")
     sent = visitor.sent_mask()
-    expected = Expected(kept["ops"][: kept["done"]], visitor.photo_size, *sent.shape)
+    expected = ExpectedMask(kept["ops"][: kept["done"]], visitor.photo_size, *sent.shape)
     wrong = (sent != expected.white) & ~expected.edge
     assert not wrong.any(), f"{wrong.sum()} of {wrong.size} pixels differ"
     assert sent.any()
@@ -268,7 +208,7 @@ def test_a_photo_of_24_megapixels_has_a_mask_of_2048_pixels(visitor: Visitor) ->
 
 
 def test_a_turned_photo_is_masked_as_it_is_seen(visitor: Visitor) -> None:
-    exif = __import__("PIL.Image").Image.Exif()
+    exif = Image.Exif()
     exif[0x0112] = 6
     visitor.give_photo(jpeg((800, 400), exif=exif))
     visitor.is_in("ready")

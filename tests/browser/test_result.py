@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.visitor import Visitor, jpeg, png
+from tests.browser.visitor import TIMES, Visitor, jpeg, png
 
 
 @pytest.fixture
@@ -108,13 +108,13 @@ def test_the_history_shows_former_results_with_their_own_before(finished: Visito
     finished.finish(png((300, 200), "navy"))
     expect(finished.page.locator("#history button")).to_have_count(2)
     finished.page.locator("#history button").last.click()
-    finished.sees("proof", "512 × 512")
+    finished.sees("proof", f"512 {TIMES} 512")
     assert seen(finished, 0.1, 0.9) == ["before", "after"]
     finished.page.reload()
     finished.is_in("ready")
     finished.page.locator("#history button").first.click()
     finished.is_in("done")
-    finished.sees("proof", "300 × 200")
+    finished.sees("proof", f"300 {TIMES} 200")
 
 
 def test_a_result_of_another_shape_is_shown_whole(finished: Visitor) -> None:
@@ -123,5 +123,5 @@ def test_a_result_of_another_shape_is_shown_whole(finished: Visitor) -> None:
     finished.generate()
     finished.is_in("queued")
     finished.finish(png((1280, 720)))
-    finished.sees("proof", "1280 × 720")
+    finished.sees("proof", f"1280 {TIMES} 720")
     assert finished.photo_size == (1280, 720)

@@ -1,4 +1,4 @@
-"""Every state: what is seen in it, that a reload comes back to it, and that a job comes to its end."""
+"""Every state: what is seen in it, that a reload comes back to it, and that its job ends."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import TIMES, Visitor
 
 PAGE = Path(__file__).parents[2] / "gateway" / "page"
 MACHINE: dict[str, Any] = json.loads((PAGE / "machine.json").read_text())
@@ -171,7 +171,7 @@ def test_from_the_photo_to_the_result_without_a_step_between(visitor: Visitor) -
     expect(visitor.get("progress")).to_have_js_property("value", 35)
     expect(visitor.page).to_have_title("35 % Edit a photo")
     visitor.finish()
-    visitor.sees("proof", "0 pixels changed outside · 512 × 512 · Seed 4711")
+    visitor.sees("proof", f"0 pixels changed outside · 512 {TIMES} 512 · Seed 4711")
 
 
 def test_nothing_that_is_given_while_a_job_runs_disturbs_it(visitor: Visitor) -> None:

@@ -14,12 +14,13 @@ from tests.fakes.page_gateway import PageGateway
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 Point = tuple[float, float]
+TIMES = "\N{MULTIPLICATION SIGN}"
 # The browser's own line about an answer that the test has the gateway give.
 _REFUSED = re.compile(r"Failed to load resource")
 
 
 class Visitor:
-    """One tab. `provoked` True lets the browser report answers that are errors, and nothing else."""
+    """One tab. `provoked` True lets the browser report answers that are errors."""
 
     def __init__(self, page: Page, gateway: PageGateway) -> None:
         self.page, self.gateway, self.provoked = page, gateway, False

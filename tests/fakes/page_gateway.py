@@ -1,17 +1,14 @@
 """The gateway as the page sees it, on loopback: real uploads and prompts, jobs that go as the test
 says.
 
-It serves the page with the headers of the real one. What happens to a job is in
-`page_events.json`, recorded from the gateway's own answers; a test plays it event by event.
+It serves the page with the headers of the real one.
 """
 
 import asyncio
 import io
-import itertools
 import json
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -20,31 +17,17 @@ from PIL import Image, ImageOps
 
 from gateway.page_files import page_files, page_headers
 from gateway.prompt import InvalidOptions, attribute_labels, compile_prompt, options
+from tests.fakes.page_jobs import FINAL, Job, Json, PlayedJobs
 
-Json = dict[str, Any]
-RECORDED: dict[str, list[Json]] = json.loads(
-    (Path(__file__).parent / "page_events.json").read_text()
-)
 _PREVIEW = 1600
-_FINAL = {"succeeded", "failed", "cancelled"}
 _PAGE = "/services/qwen-image-edit"
 _CREATE_KEYS = {
     "request_id", "prompt", "images", "mask", "ratio", "seed", "speed",
 }  # fmt: skip
 
 
-@dataclass
-class Job:
-    """A job and what is known of it; `status` is None until the first event is played."""
-
-    job_id: str
-    body: Json
-    status: Json
-    cancels: int = 0
-
-
 @dataclass(kw_only=True, eq=False)
-class PageGateway:
+class PageGateway(PlayedJobs):
     """Every attribute may be set, and every method called, from any thread while it runs.
 
     `key` is asked for where set; `streams` False refuses event streams; `down` True drops every
@@ -66,13 +49,8 @@ class PageGateway:
         self.create_gate.set()
         self.upload_gate = threading.Event()
         self.upload_gate.set()
-        self.jobs: dict[str, Job] = {}
+        super().__init__()
         self.uploads: dict[str, bytes] = {}
-        self.results: dict[str, bytes] = {}
-        self.requests: list[str] = []
-        self._changed = threading.Condition()
-        self._numbers = itertools.count(1)
-        self._clock = itertools.count(1_764_000_000_000)
         self._files = page_files()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -89,44 +67,6 @@ class PageGateway:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}{_PAGE}"
-
-    def play(self, name: str, job: Job | None = None) -> None:
-        """What `page_events.json` has under this name happens to the job, the newest by default."""
-        for event in RECORDED[name]:
-            self.tell(event, job)
-
-    def tell(self, changes: Json, job: Job | None = None) -> None:
-        with self._changed:
-            job = job or self.newest
-            if job.status["status"] not in _FINAL:
-                job.status = {**job.status, **changes, "updated_at": next(self._clock)}
-            self._changed.notify_all()
-
-    def succeed(self, picture: bytes, job: Job | None = None) -> None:
-        """The job ends with this PNG."""
-        job = job or self.newest
-        key = f"results/{job.job_id}.png"
-        self.results[key] = picture
-        with Image.open(io.BytesIO(picture)) as image:
-            width, height = image.size
-        url = f"/api/result/{key}"
-        outside = 0 if "mask" in job.body else None
-        self.tell(
-            {
-                **RECORDED["succeeded"][0], "result_key": key, "result_url": url, "imageUrl": url,
-                "width": width, "height": height, "pixels_changed_outside": outside,
-                "seed": job.body.get("seed", 4711),
-            },
-            job,
-        )  # fmt: skip
-
-    @property
-    def newest(self) -> Job:
-        return list(self.jobs.values())[-1]
-
-    def wait_for(self, condition: Any, what: str, seconds: float = 15) -> None:
-        with self._changed:
-            assert self._changed.wait_for(condition, seconds), what
 
     # What follows runs on the server's own thread.
 
@@ -166,9 +106,7 @@ class PageGateway:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if request.path.startswith("/api/"):
-            with self._changed:
-                self.requests.append(f"{request.method} {request.path}")
-                self._changed.notify_all()
+            self.note(f"{request.method} {request.path}")
             if self.down and request.transport is not None:
                 request.transport.abort()
             if self.key and request.cookies.get("gateway_key") != self.key:
@@ -234,10 +172,9 @@ class PageGateway:
         for entry in body["images"]:
             if entry["image"].removeprefix("upload:") not in self.uploads:
                 return _refused(404, "not_found", "There is no such upload.")
-        known = [job for job in self.jobs.values() if job.body["request_id"] == body["request_id"]]
-        if known and known[0].body != body:
+        job, was_known = self.of_request(body)
+        if job.body != body:
             return _refused(409, "request_id_taken", "The request id was used with another body.")
-        job = known[0] if known else self._new_job(body)
         if self.lose_answers:
             self.lose_answers -= 1
             assert request.transport is not None
@@ -245,21 +182,11 @@ class PageGateway:
         await asyncio.to_thread(self.create_gate.wait, 30)
         return _answer(
             {
-                "job_id": job.job_id, "status": "queued", "deduplicated": bool(known),
+                "job_id": job.job_id, "status": "queued", "deduplicated": was_known,
                 "status_url": f"/api/queue/status/{job.job_id}",
                 "events_url": f"/api/queue/events/{job.job_id}",
             }
         )  # fmt: skip
-
-    def _new_job(self, body: Json) -> Job:
-        job_id = f"job{next(self._numbers)}"
-        known = {key: body.get(key) for key in ("prompt", "ratio", "seed")}
-        at = next(self._clock)
-        status = {**RECORDED["created"][0], **known, "job_id": job_id, "updated_at": at}
-        with self._changed:
-            self.jobs[job_id] = Job(job_id, body, status)
-            self._changed.notify_all()
-        return self.jobs[job_id]
 
     def _job(self, request: web.Request) -> Job | None:
         return self.jobs.get(request.match_info["id"])
@@ -278,12 +205,12 @@ class PageGateway:
         await answer.prepare(request)
         await answer.write(b": hello\n\n")
         told = None
-        while self.streams and not self.down and told not in _FINAL:
+        while self.streams and not self.down and told not in FINAL:
             if told != job.status["updated_at"]:
                 status, told = job.status, job.status["updated_at"]
                 data = json.dumps(status)
                 await answer.write(f"id: {told}\ndata: {data}\n\n".encode())
-                if status["status"] in _FINAL:
+                if status["status"] in FINAL:
                     break
             await asyncio.sleep(0.02)
         if (self.down or not self.streams) and request.transport is not None:
@@ -294,9 +221,7 @@ class PageGateway:
         job = self._job(request)
         if job is None:
             return _refused(404, "not_found", "There is no such job.")
-        with self._changed:
-            job.cancels += 1
-            self._changed.notify_all()
+        self.ask_to_cancel(job)
         return _answer(job.status)
 
     async def _result(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The page as files: its size, its texts, its table, and that nothing in it breaks its own policy."""
+"""The page as files: its size, its texts, its table, and that it keeps to its own policy."""
 
 import json
 import re
