@@ -96,7 +96,7 @@ def _run(settings: Settings, *, is_local: bool) -> None:
         from handler.assembly import assemble
         from handler.runpod import register_fitness_checks, run_checks, serve
 
-        endpoint, checks = assemble(settings, paths, supervisor, models)
+        endpoint, checks = assemble(settings, paths, supervisor, models, stack)
         if is_local:
             asyncio.run(run_checks(checks))
         else:

@@ -1,5 +1,6 @@
 """Puts together what runs jobs, and what must hold before it does."""
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,23 +10,40 @@ from handler.comfy_api import ComfyClient
 from handler.job import AnswerLimits, Deliverer, Endpoint, Runner, warm_up
 from handler.models import FoundModel
 from handler.runpod import Check, fitness_checks
-from handler.settings import Settings
-from handler.sources import HttpsSource, ImageFetcher
+from handler.settings import Settings, child_environment
+from handler.sources import HttpsSource, ImageFetcher, PictureChecker
 from handler.workflow import ModelNames
 
 
 def assemble(
-    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, models: Sequence[FoundModel]
+    settings: Settings,
+    paths: ComfyPaths,
+    supervisor: Supervisor,
+    models: Sequence[FoundModel],
+    stack: contextlib.ExitStack,
 ) -> tuple[Endpoint, tuple[Check, ...]]:
     """The endpoint can take jobs once the checks have passed, of which the last is the warm-up,
-    where that is wanted."""
+    where that is wanted. What is begun here ends with `stack`."""
     bucket = Bucket(settings.bucket) if settings.bucket else None
-    runner = _make_runner(settings, paths, supervisor, bucket)
+    checker = PictureChecker(
+        settings.image_limits, child_environment(), settings.worker_concurrency
+    )
+    stack.callback(checker.close)
+    runner = _make_runner(settings, paths, supervisor, bucket, checker)
     names = ModelNames.of(at.model for at in models)
-    checks = fitness_checks(models, bucket, supervisor)
+    checks = (*fitness_checks(models, bucket, supervisor), _can_check_pictures(checker))
     if settings.worker_warmup:
         checks = (*checks, _warmed_up(runner, names, supervisor))
     return Endpoint(runner, settings.image_limits, names, settings.worker_save_dir), checks
+
+
+def _can_check_pictures(checker: PictureChecker) -> Check:
+    """Last, when ComfyUI's boot no longer needs the processor."""
+
+    async def can_check_pictures() -> None:
+        checker.warm_up()
+
+    return can_check_pictures
 
 
 def _warmed_up(runner: Runner, names: ModelNames, supervisor: Supervisor) -> Check:
@@ -38,7 +56,11 @@ def _warmed_up(runner: Runner, names: ModelNames, supervisor: Supervisor) -> Che
 
 
 def _make_runner(
-    settings: Settings, paths: ComfyPaths, supervisor: Supervisor, bucket: Bucket | None
+    settings: Settings,
+    paths: ComfyPaths,
+    supervisor: Supervisor,
+    bucket: Bucket | None,
+    checker: PictureChecker,
 ) -> Runner:
     limits = AnswerLimits(settings.worker_run_limit_bytes, settings.worker_runsync_limit_bytes)
     return Runner(
@@ -48,6 +70,7 @@ def _make_runner(
         ImageFetcher(
             bucket,
             HttpsSource(),
+            checker,
             settings.image_limits,
             timeout_s=settings.worker_fetch_timeout_s,
         ),

@@ -15,10 +15,10 @@ from handler.editor import convert_editor_graph
 from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
 from handler.job import Job, parse_job
 from handler.models import read_models_lock
-from handler.pictures import InputImage
+from handler.pictures import InputImage, SentImage, decode_image
 from handler.settings import Settings, read_settings
 from handler.sources import RemoteImage
-from handler.workflow import EditorGraph, ModelNames, Workflow, compile_edit
+from handler.workflow import EditorGraph, ModelNames, PromptEdit, Workflow, compile_edit
 
 COMMANDS = ("compile", "convert", "schema", "validate")
 
@@ -67,7 +67,7 @@ def _compile(options: argparse.Namespace, settings: Settings) -> None:
     if isinstance(job.workflow, Workflow):
         _print_json(job.workflow.nodes)
         return
-    pictures = [image for image in job.images if isinstance(image, InputImage)]
+    pictures = _check_pictures(job, settings)
     if len(pictures) < len(job.images):
         raise InvalidInput(
             "what a prompt becomes depends on its pictures' sizes, and no address is opened here: "
@@ -78,6 +78,7 @@ def _compile(options: argparse.Namespace, settings: Settings) -> None:
 
 def _validate(options: argparse.Namespace, settings: Settings) -> None:
     job = _read_job(options.job, settings)
+    _check_pictures(job, settings)
     pictures = _count(job.images, "picture")
     match job.workflow:
         case EditorGraph():
@@ -95,6 +96,16 @@ def _validate(options: argparse.Namespace, settings: Settings) -> None:
     addresses = [str(image.address) for image in job.images if isinstance(image, RemoteImage)]
     if addresses:
         print(f"Not opened here, only when the job runs: {', '.join(addresses)}")
+
+
+def _check_pictures(job: Job, settings: Settings) -> list[InputImage]:
+    """Of those that the job holds itself. In this process: whoever runs it waits for it."""
+    as_photo = isinstance(job.workflow, PromptEdit)
+    return [
+        decode_image(image.name, image.text, image.where, settings.image_limits, as_photo=as_photo)
+        for image in job.images
+        if isinstance(image, SentImage)
+    ]
 
 
 def _count(things: Sized, name: str) -> str:

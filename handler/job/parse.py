@@ -17,7 +17,7 @@ from handler.contract import (
 )
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.job.reencode import Encoding
-from handler.pictures import ImageLimits, InputImage, decode_image
+from handler.pictures import ImageLimits, InputImage, SentImage
 from handler.sources import AddressFault, RemoteImage, parse_address
 from handler.workflow import (
     EditorGraph,
@@ -35,14 +35,14 @@ _REQUEST_ID = re.compile(REQUEST_ID, re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A checked job. Pictures at an address are not yet fetched, and a PromptEdit is compiled by
-    their sizes. `encoding` None keeps the pictures as they were saved; `timeout_s` is the caller's
+    """A job whose pictures are not yet looked at, or fetched; a PromptEdit is compiled by their
+    sizes. `encoding` None keeps the pictures as they were saved; `timeout_s` is the caller's
     wish, not yet bounded."""
 
     job_id: str
     request_id: str
     workflow: Workflow | EditorGraph | PromptEdit
-    images: tuple[InputImage | RemoteImage, ...]
+    images: tuple[SentImage | RemoteImage, ...]
     delivery: Delivery
     encoding: Encoding | None
     timeout_s: float | None
@@ -63,12 +63,12 @@ def request_id_of(raw: Any) -> str | None:
 
 
 def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -> Job:
-    """Check everything that can be checked before the GPU is touched.
+    """Check everything but the pictures themselves.
 
     `raw` is what RunPod's SDK hands to a handler: `{"id": str, "input": {...}, ...}`. `models` are
     what prompt mode runs on.
-    Raises InvalidInput, InvalidWorkflow, InvalidImage or MissingImage. Decoding the pictures
-    takes up to a second each, so this does not belong on an event loop.
+    Raises InvalidInput, InvalidWorkflow, InvalidImage or MissingImage. A workflow of megabytes
+    takes up to a second, so this does not belong on an event loop.
     """
     job_input = check_input(raw.get("input"))
     job_id = str(raw.get("id", ""))
@@ -112,21 +112,21 @@ def _encoding(options: OutputOptions) -> Encoding | None:
 
 def _parse_images(
     entries: Sequence[ImageEntry], limits: ImageLimits
-) -> tuple[InputImage | RemoteImage, ...]:
+) -> tuple[SentImage | RemoteImage, ...]:
     if len(entries) > limits.count:
         raise InvalidInput(f"input.images has {len(entries)} entries; the limit is {limits.count}")
     names: dict[str, int] = {}
-    images: list[InputImage | RemoteImage] = []
+    images: list[SentImage | RemoteImage] = []
     for index, entry in enumerate(entries):
         where, name = f"input.images[{index}]", entry["name"]
         if name in names:
             raise InvalidImage(f"{where} has the name of input.images[{names[name]}]: {name!r}")
         names[name] = index
-        images.append(_parse_image(name, entry["image"], where, limits))
+        images.append(_parse_image(name, entry["image"], where))
     return tuple(images)
 
 
-def _parse_image(name: str, text: str, where: str, limits: ImageLimits) -> InputImage | RemoteImage:
+def _parse_image(name: str, text: str, where: str) -> SentImage | RemoteImage:
     try:
         address = parse_address(text)
     except AddressFault as exc:
@@ -134,11 +134,13 @@ def _parse_image(name: str, text: str, where: str, limits: ImageLimits) -> Input
             f"{where} ({name!r}): the address {exc}", where=where, name=name
         ) from exc
     if address is None:
-        return decode_image(name, text, where, limits)
+        return SentImage(name, where, text)
     return RemoteImage(name, where, address)
 
 
-def check_pictures_sent(workflow: Workflow, images: Iterable[InputImage | RemoteImage]) -> None:
+def check_pictures_sent(
+    workflow: Workflow, images: Iterable[SentImage | InputImage | RemoteImage]
+) -> None:
     """Raises MissingImage for the first picture that the workflow loads and `images` lack."""
     sent = [image.name for image in images]
     for picture in workflow.loaded_pictures:

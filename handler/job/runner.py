@@ -26,8 +26,8 @@ from handler.job.parse import Job, check_pictures_sent
 from handler.job.read_outputs import read_outputs
 from handler.job.timings import Timings
 from handler.logs import get_logger
-from handler.pictures import InputImage
-from handler.sources import ImageFetcher
+from handler.pictures import InputImage, SentImage
+from handler.sources import ImageFetcher, RemoteImage
 from handler.workflow import PromptEdit, Workflow, compile_edit, parse_nodes
 
 log = get_logger()
@@ -72,7 +72,7 @@ class Runner:
 
     async def _run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
         self._deliverer.check(job)
-        pictures = await self._fetch(job, timings, reporter)
+        pictures = await self._pictures(job, timings, reporter)
         prompt_id = str(uuid.uuid4())
         structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
         with open_job_folder(self._paths, prompt_id) as folder:
@@ -122,14 +122,21 @@ class Runner:
             answer = await self._deliverer.deliver(job, outputs.files, build)
         return answer | {"timings": timings.as_dict()}
 
-    async def _fetch(self, job: Job, timings: Timings, reporter: Reporter) -> Sequence[InputImage]:
-        """The job's pictures. Raises InvalidImage, ImageUnreachable."""
-        sent = [image for image in job.images if isinstance(image, InputImage)]
-        if len(sent) == len(job.images):
-            return sent
-        reporter.report("fetch")
-        with timings.phase("fetch"):
-            return await self._fetcher.fetch(job.images)
+    async def _pictures(
+        self, job: Job, timings: Timings, reporter: Reporter
+    ) -> Sequence[InputImage]:
+        """The job's pictures, in their order. Raises InvalidImage, ImageUnreachable."""
+        sent = [image for image in job.images if isinstance(image, SentImage)]
+        remote = [image for image in job.images if isinstance(image, RemoteImage)]
+        as_photo = isinstance(job.workflow, PromptEdit)
+        with timings.phase("check"):
+            pictures = await self._fetcher.check(sent, as_photo=as_photo)
+        if remote:
+            reporter.report("fetch")
+            with timings.phase("fetch"):
+                pictures += await self._fetcher.fetch(remote, as_photo=as_photo)
+        by_name = {picture.name: picture for picture in pictures}
+        return [by_name[image.name] for image in job.images]
 
     async def _api_form(
         self, job: Job, pictures: Sequence[InputImage], comfy: ComfyClient

@@ -1,7 +1,24 @@
 """The bytes of pictures: checked, and in the form in which ComfyUI exchanges them. Pure."""
 
-from handler.pictures.images import ImageLimits, InputImage, check_image, decode_image
+from handler.pictures.images import (
+    ImageLimits,
+    InputImage,
+    SentImage,
+    decode_base64,
+    decode_image,
+)
 from handler.pictures.pillow import DECODER_ERRORS
+from handler.pictures.plain import eight_bits, on_white
 from handler.pictures.stored_png import compress
 
-__all__ = ["DECODER_ERRORS", "ImageLimits", "InputImage", "check_image", "compress", "decode_image"]
+__all__ = [
+    "DECODER_ERRORS",
+    "ImageLimits",
+    "InputImage",
+    "SentImage",
+    "compress",
+    "decode_base64",
+    "decode_image",
+    "eight_bits",
+    "on_white",
+]

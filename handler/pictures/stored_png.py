@@ -33,12 +33,9 @@ def for_load_image(picture: Image.Image) -> bytes | None:
     """
     if picture.mode not in _LOADED_MODES:
         return None
-    # PNG's other form of transparency: LoadImage does not see it, LoadImageMask does.
-    if picture.mode != "P" and "transparency" in picture.info:
-        return None
     ImageOps.exif_transpose(picture, in_place=True)
     mode = "RGBA" if picture.has_transparency_data else "RGB"
-    return _store(picture if picture.mode == mode else picture.convert(mode))
+    return store(picture if picture.mode == mode else picture.convert(mode))
 
 
 def compress(data: bytes) -> bytes:
@@ -77,7 +74,8 @@ def _packed(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _store(picture: Image.Image) -> bytes | None:
+def store(picture: Image.Image) -> bytes | None:
+    """An uncompressed PNG of an RGB or RGBA picture; None when its rows are too long for it."""
     width, height = picture.size
     row_bytes = 1 + width * len(picture.getbands())
     if row_bytes > _LARGEST_BLOCK:

@@ -97,8 +97,8 @@ def test_the_extension_is_that_of_the_content_and_not_of_the_name() -> None:
 def test_every_mode_of_the_three_formats_is_accepted(
     kind: str, mode: str, options: dict[str, Any]
 ) -> None:
-    data = saved(kind, mode, **options)
-    assert decode(encoded(data)).data == data
+    image = decode(encoded(saved(kind, mode, **options)))
+    assert (image.width, image.height) == (24, 16)
 
 
 def test_every_fault_names_the_entry_and_the_picture() -> None:
@@ -348,10 +348,10 @@ def test_a_picture_up_to_the_limit_is_kept_uncompressed_too() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [saved("PNG", size=(25, 16)), animated("WEBP", 2, (8, 8)), saved("PNG", "I;16")],
-    ids=["one pixel column more", "two frames", "16 bits"],
+    [saved("PNG", size=(25, 16)), animated("WEBP", 2, (8, 8))],
+    ids=["one pixel column more", "two frames"],
 )
-def test_a_larger_or_unusual_picture_is_kept_as_it_was_sent_only(data: bytes) -> None:
+def test_a_larger_or_moving_picture_is_kept_as_it_was_sent_only(data: bytes) -> None:
     assert decode(encoded(data), UNCOMPRESSED).uncompressed is None
 
 

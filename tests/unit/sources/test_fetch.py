@@ -9,8 +9,9 @@ from PIL import Image
 
 from handler.bucket.client import Bucket
 from handler.errors import ImageUnreachable, InvalidImage, WorkerError
-from handler.pictures.images import ImageLimits, InputImage, decode_image
+from handler.pictures.images import ImageLimits, InputImage, SentImage, check_image
 from handler.sources.addresses import BucketKey, HttpsUrl, RemoteImage
+from handler.sources.checker import PictureChecker
 from handler.sources.fetch import ImageFetcher
 from handler.sources.https import HttpsSource
 from tests.fakes.https_site import Certificate, FixedResolver, HttpsSite, answer
@@ -31,6 +32,13 @@ def at(path: str, name: str = "cat.png", index: int = 0) -> RemoteImage:
 
 def in_bucket(key: str, name: str = "cat.png", index: int = 0) -> RemoteImage:
     return RemoteImage(name, f"input.images[{index}]", BucketKey(key))
+
+
+class HereChecker:
+    """Checks in this process."""
+
+    async def check(self, name: str, data: bytes, where: str, *, as_photo: bool) -> InputImage:
+        return check_image(name, data, where, LIMITS, as_photo=as_photo)
 
 
 class FakeBucket:
@@ -54,7 +62,7 @@ class FakeBucket:
         return found
 
 
-Fetch = Callable[..., Coroutine[Any, Any, tuple[InputImage, ...]]]
+Fetch = Callable[..., Coroutine[Any, Any, list[InputImage]]]
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +83,19 @@ def make_fetcher(site: HttpsSite, certificate: Certificate) -> Callable[..., Ima
             make_resolver=lambda: FixedResolver({HOST: [["127.0.0.1"]]}, site.port),
             ssl_context=certificate.client_context(),
         )
-        return ImageFetcher(cast("Bucket | None", bucket), https, LIMITS, timeout_s=timeout_s)
+        return ImageFetcher(
+            cast("Bucket | None", bucket), https, cast("PictureChecker", HereChecker()), LIMITS,
+            timeout_s=timeout_s,
+        )  # fmt: skip
 
     return make
 
 
 @pytest.fixture
 def fetch(site: HttpsSite, make_fetcher: Callable[..., ImageFetcher]) -> Fetch:
-    async def fetch_from_site(
-        *images: InputImage | RemoteImage, **options: Any
-    ) -> tuple[InputImage, ...]:
+    async def fetch_from_site(*images: RemoteImage, **options: Any) -> list[InputImage]:
         async with asyncio.timeout(30), site:
-            return await make_fetcher(**options).fetch(images)
+            return await make_fetcher(**options).fetch(images, as_photo=False)
 
     return fetch_from_site
 
@@ -113,20 +122,36 @@ async def drip(writer: asyncio.StreamWriter) -> None:
 
 def test_pictures_of_every_kind_come_in_their_order(site: HttpsSite, fetch: Fetch) -> None:
     site.answers["/b.png"] = answer(picture(20, 10))
-    sent = decode_image("a.png", base64.b64encode(picture(10, 10)).decode(), "here", LIMITS)
     images = asyncio.run(
         fetch(
             at("/b.png", "b.png"),
-            sent,
             in_bucket("inputs/c.png", "c.png"),
             bucket=FakeBucket(**{"inputs/c.png": picture(30, 10)}),
         )
     )
-    assert images == (
+    assert images == [
         InputImage("b.png", picture(20, 10), "png", 20, 10),
-        sent,
         InputImage("c.png", picture(30, 10), "png", 30, 10),
-    )
+    ]
+
+
+def test_pictures_that_were_sent_are_checked_in_their_order(
+    make_fetcher: Callable[..., ImageFetcher],
+) -> None:
+    sent = [
+        SentImage(f"{side}.png", "here", base64.b64encode(picture(side, 9)).decode())
+        for side in (8, 7)
+    ]
+    images = asyncio.run(make_fetcher().check(sent, as_photo=False))
+    assert [(image.name, image.width) for image in images] == [("8.png", 8), ("7.png", 7)]
+
+
+def test_a_sent_picture_that_can_not_be_decoded_is_refused_by_its_place(
+    make_fetcher: Callable[..., ImageFetcher],
+) -> None:
+    sent = SentImage("b.png", "input.images[1]", "!!")
+    fault = fault_of(InvalidImage, make_fetcher().check([sent], as_photo=False))
+    assert fault.message.startswith("input.images[1] ('b.png'): ")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +226,7 @@ def test_a_cancelled_fetch_leaves_its_connection(
 
         site.answers["/cat.png"] = drip_until_left
         async with asyncio.timeout(30), site:
-            fetching = asyncio.create_task(make_fetcher().fetch([at("/cat.png")]))
+            fetching = asyncio.create_task(make_fetcher().fetch([at("/cat.png")], as_photo=False))
             await has_begun.wait()
             fetching.cancel()
             with pytest.raises(asyncio.CancelledError):
