@@ -25,6 +25,7 @@ from handler.machine import (
     AheadFile,
     end_forks_with_worker,
     has_gpu,
+    host_memory_bytes,
     reading_ahead,
     return_large_buffers,
 )
@@ -131,6 +132,7 @@ def _supervised(
         port=settings.comfy_port,
         env=child_environment(),
         on_line=lambda line: log.debug("comfyui", line=line),
+        memory_limit_bytes=_memory_limit(settings.comfy_memory_share),
     )
 
     async def is_answering() -> bool:
@@ -148,6 +150,11 @@ def _supervised(
         yield supervisor
     finally:
         supervisor.stop()
+
+
+def _memory_limit(share: float) -> int | None:
+    memory_bytes = host_memory_bytes()
+    return None if memory_bytes is None else int(memory_bytes * share)
 
 
 def _find_models(settings: Settings, places: tuple[Place, ...]) -> tuple[FoundModel, ...]:

@@ -7,7 +7,7 @@ from functools import partial
 from handler.bucket import Bucket
 from handler.comfy import ComfyPaths, Supervisor
 from handler.comfy_api import ComfyClient
-from handler.job import AnswerLimits, Deliverer, Endpoint, Runner, warm_up
+from handler.job import AnswerLimits, Deliverer, Endpoint, JobRules, Runner, warm_up
 from handler.models import FoundModel
 from handler.runpod import Check, fitness_checks
 from handler.settings import Settings, child_environment
@@ -34,7 +34,14 @@ def assemble(
     checks = (*fitness_checks(models, bucket, supervisor), _can_check_pictures(checker))
     if settings.worker_warmup:
         checks = (*checks, _warmed_up(runner, names, supervisor))
-    return Endpoint(runner, settings.image_limits, names, settings.worker_save_dir), checks
+    endpoint = Endpoint(
+        runner,
+        settings.image_limits,
+        names,
+        JobRules(settings.job_modes, settings.worker_max_nodes),
+        settings.worker_save_dir,
+    )
+    return endpoint, checks
 
 
 def _can_check_pictures(checker: PictureChecker) -> Check:
@@ -77,4 +84,5 @@ def _make_runner(
         Deliverer(bucket, limits),
         job_timeout_s=settings.worker_job_timeout_s,
         interrupt_grace_s=settings.comfy_interrupt_grace_s,
+        most_nodes=settings.worker_max_nodes,
     )

@@ -13,7 +13,7 @@ from handler.comfy_api import ComfyClient
 from handler.contract import SCHEMAS, schema_of
 from handler.editor import convert_editor_graph
 from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
-from handler.job import Job, parse_job
+from handler.job import Job, JobRules, parse_job
 from handler.models import read_models_lock
 from handler.pictures import InputImage, SentImage, decode_image
 from handler.settings import Settings, read_settings
@@ -141,7 +141,12 @@ def _read_job(path: Path, settings: Settings) -> Job:
             f'{_name(path)} has no "input"; a job is {{"input": {{"workflow": {{...}}, '
             '"images": [...]}}'
         )
-    return parse_job({"id": "local", **raw}, settings.image_limits, models)
+    return parse_job(
+        {"id": "local", **raw},
+        settings.image_limits,
+        models,
+        JobRules(settings.job_modes, settings.worker_max_nodes),
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

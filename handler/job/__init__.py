@@ -2,7 +2,7 @@
 
 from handler.job.delivery import AnswerLimits, Deliverer
 from handler.job.endpoint import Endpoint
-from handler.job.parse import Job, parse_job
+from handler.job.parse import Job, JobRules, parse_job
 from handler.job.runner import Runner
 from handler.job.warm_up import warm_up, warm_up_nodes
 
@@ -11,6 +11,7 @@ __all__ = [
     "Deliverer",
     "Endpoint",
     "Job",
+    "JobRules",
     "Runner",
     "parse_job",
     "warm_up",

@@ -1,6 +1,5 @@
 """What a caller sends: RunPod's job dict to a checked `Job`. Pure; raises only JobError."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from handler.contract import (
 )
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.job.reencode import Encoding
+from handler.nearest import nearest, shown
 from handler.pictures import ImageLimits, InputImage, SentImage
 from handler.sources import AddressFault, RemoteImage, parse_address
 from handler.workflow import (
@@ -62,7 +62,20 @@ def request_id_of(raw: Any) -> str | None:
     return value if isinstance(value, str) and _REQUEST_ID.fullmatch(value) else None
 
 
-def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -> Job:
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """What this worker takes: `modes` of "prompt" and "workflow", and how many nodes."""
+
+    modes: frozenset[str] = frozenset({"prompt", "workflow"})
+    most_nodes: int = 1000
+
+
+_ANY_JOB = JobRules()
+
+
+def parse_job(
+    raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames, rules: JobRules = _ANY_JOB
+) -> Job:
     """Check everything but the pictures themselves.
 
     `raw` is what RunPod's SDK hands to a handler: `{"id": str, "input": {...}, ...}`. `models` are
@@ -74,7 +87,7 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     job_id = str(raw.get("id", ""))
     options = job_input.get("output") or {}
     encoding = _encoding(options)
-    workflow = _parse_workflow(job_input, models)
+    workflow = _parse_workflow(job_input, models, rules)
     images = _parse_images(job_input.get("images") or [], limits)
     if isinstance(workflow, PromptEdit):
         check_image_count(len(images))
@@ -93,11 +106,19 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     )
 
 
-def _parse_workflow(job_input: JobInput, models: ModelNames) -> Workflow | EditorGraph | PromptEdit:
+def _parse_workflow(
+    job_input: JobInput, models: ModelNames, rules: JobRules
+) -> Workflow | EditorGraph | PromptEdit:
     """The caller's workflow, or what prompt mode has to compile one from."""
-    if (workflow := job_input.get("workflow")) is None:
+    workflow = job_input.get("workflow")
+    mode, other = ("prompt", "workflow") if workflow is None else ("workflow", "prompt")
+    if mode not in rules.modes:
+        raise InvalidInput(
+            f"this worker takes no job with a {mode}, only one with a {other} (WORKER_ALLOW)"
+        )
+    if workflow is None:
         return parse_prompt_edit(job_input, models)
-    return parse_workflow(workflow)
+    return parse_workflow(workflow, rules.most_nodes)
 
 
 def _encoding(options: OutputOptions) -> Encoding | None:
@@ -146,15 +167,15 @@ def check_pictures_sent(
     for picture in workflow.loaded_pictures:
         if picture.name in sent:
             continue
-        near = difflib.get_close_matches(picture.name, sent, n=1)
+        near = nearest(picture.name, sent)
         hint = (
             f"did you mean {near[0]!r}?"
             if near
             else f"sent: {', '.join(map(repr, sent)) or 'no picture'}"
         )
         raise MissingImage(
-            f"node {picture.node_id} ({picture.class_type}) loads {picture.name!r}, which is not "
-            f"in input.images; {hint}",
+            f"node {picture.node_id} ({picture.class_type}) loads {shown(picture.name)}, which is "
+            f"not in input.images; {hint}",
             node_id=picture.node_id,
             name=picture.name,
             sent=sent,

@@ -46,6 +46,7 @@ class Runner:
         *,
         job_timeout_s: float,
         interrupt_grace_s: float,
+        most_nodes: int,
     ) -> None:
         self._supervisor = supervisor
         self._connect = connect
@@ -54,6 +55,7 @@ class Runner:
         self._deliverer = deliverer
         self._job_timeout_s = job_timeout_s
         self._interrupt_grace_s = interrupt_grace_s
+        self._most_nodes = most_nodes
         self._object_info = ObjectInfo(supervisor)
 
     async def run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
@@ -150,6 +152,6 @@ class Runner:
         await self._supervisor.ensure_ready()
         object_info = await self._object_info.read(comfy)
         nodes = await asyncio.to_thread(convert_editor_graph, job.workflow.graph, object_info)
-        workflow = parse_nodes(nodes)
+        workflow = parse_nodes(nodes, self._most_nodes)
         check_pictures_sent(workflow, pictures)
         return workflow

@@ -3,7 +3,6 @@
 Only reads. `model_places` says where the files are, `model_fetch` brings them.
 """
 
-import difflib
 import hashlib
 import json
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from handler.errors import InvalidModelsLock, ModelCorrupt
+from handler.nearest import nearest
 
 # ComfyUI's folder_paths.py searches both spellings; downloads in the wild use either.
 _SPELLINGS = (("unet", "diffusion_models"), ("clip", "text_encoders"))
@@ -157,7 +157,7 @@ def _entry_faults(entry: Any) -> Iterator[str]:
     known = [*(field.name for field in fields(ModelFile)), "profiles"]
     for key in entry:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = nearest(key, known)
             yield f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     for key in known:
         if key in entry:

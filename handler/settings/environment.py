@@ -1,9 +1,9 @@
 """The environment beside the settings: what others get of it, and what is set for them."""
 
-import difflib
 import os
 from collections.abc import Mapping
 
+from handler.nearest import nearest
 from handler.settings.settings import Settings
 
 # Custom nodes run third-party code: the child gets what a CUDA program needs and no key of ours.
@@ -27,7 +27,7 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, list
     """Variables with our prefix that nothing reads, each with the nearest names: likely typos."""
     known = [name.upper() for name in Settings.model_fields]
     return {
-        name: difflib.get_close_matches(name, known, n=1)
+        name: nearest(name, known)
         for name in sorted(environ)
         if name.startswith(("WORKER_", "COMFY_", "BUCKET_")) and name not in known
     }

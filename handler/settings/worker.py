@@ -22,6 +22,13 @@ def _split_shell(value: str) -> str:
     return value
 
 
+def _split_modes(value: str) -> str:
+    modes = {mode.strip() for mode in value.split(",")}
+    if not modes or modes - {"prompt", "workflow"}:
+        raise ValueError("must be prompt, workflow, or both with a comma between them")
+    return value
+
+
 class WorkerFields(BaseModel):
     """One field for each variable, named as the variable in lower case."""
 
@@ -60,6 +67,17 @@ class WorkerFields(BaseModel):
     worker_shutdown_grace_s: Annotated[
         float, Field(ge=0, le=600, description="after SIGTERM, time for jobs in hand to end well")
     ] = 5
+    worker_allow: Annotated[
+        str,
+        AfterValidator(_split_modes),
+        Field(
+            description="jobs that are taken: `prompt`, `workflow` or both; a workflow runs what "
+            "its sender likes, a prompt only the worker's own"
+        ),
+    ] = "prompt,workflow"
+    worker_max_nodes: Annotated[
+        int, Field(ge=1, le=10_000, description="most nodes in a workflow")
+    ] = 1000
     worker_max_images: Annotated[
         int, Field(ge=1, le=1000, description="most entries in `input.images`")
     ] = 16
@@ -119,6 +137,15 @@ class WorkerFields(BaseModel):
         float,
         Field(gt=0, le=600, description="a prompt not stopped by then costs ComfyUI a restart"),
     ] = 10
+    comfy_memory_share: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="part of the machine's or the container's memory that ComfyUI may fill; "
+            "it is ended and started again beyond that",
+        ),
+    ] = 0.9
     comfy_restarts: Annotated[
         int,
         Field(ge=0, le=100, description="starts after a crash within 10 minutes before giving up"),
@@ -127,6 +154,10 @@ class WorkerFields(BaseModel):
     @property
     def comfy_argv_tail(self) -> list[str]:
         return shlex.split(self.comfy_args)
+
+    @property
+    def job_modes(self) -> frozenset[str]:
+        return frozenset(mode.strip() for mode in self.worker_allow.split(","))
 
     @property
     def image_limits(self) -> ImageLimits:

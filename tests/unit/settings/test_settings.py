@@ -253,14 +253,14 @@ def test_no_secret_is_shown_by_a_fault_nor_by_its_traceback(
 def test_unknown_variables_of_ours_are_told_with_the_nearest() -> None:
     environ = {
         "WORKER_CONCURENCY": "1",
-        "WORKER_ZZZZ": "1",
+        "WORKER_0000000": "1",
         "WORKER_CONCURRENCY": "1",
         "COMFY_PORT": "1",
         "PATH": "/bin",
     }
     assert unknown_variables(environ) == {
         "WORKER_CONCURENCY": ["WORKER_CONCURRENCY"],
-        "WORKER_ZZZZ": [],
+        "WORKER_0000000": [],
     }
 
 
