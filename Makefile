@@ -7,7 +7,8 @@ PYTHON ?= python3
 PY := PYTHONPATH=. .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run worker smoke test lint types unit contract integration format verify-models fetch-models lock-models image test-image schema docs bench simulate lock clean
+# Every target but those that are files.
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,6 +24,12 @@ setup: ## make both Python environments, vendor ComfyUI, write the scale models
 
 run: setup ## edit the example photo through the worker, into out/
 	@$(PY) scripts/run_edit.py $(ARGS)
+
+serve: setup ## gateway and one worker on this machine, on http://127.0.0.1:8787
+	@exec env $(PY) scripts/serve.py
+
+gateway: .venv/installed.sha256 ## the gateway alone, with the variables that are set
+	@exec env $(PY) -m gateway serve $(ARGS)
 
 worker: setup ## the worker in RunPod's loop, with the RUNPOD_ variables that are set
 	@$(PY) scripts/run_worker.py $(ARGS)
@@ -81,6 +88,9 @@ schema: .venv/installed.sha256 ## write the contract of jobs and answers into sc
 
 docs: .venv/installed.sha256 ## write the parts of README.md and docs/ that come from the code
 	@$(PY) scripts/write_docs.py
+
+deploy: .venv/installed.sha256 ## make the endpoint at RunPod what deploy.toml says, and try it; ARGS=plan, check, destroy
+	@$(PY) -m gateway deploy $(or $(ARGS),apply)
 
 bench: setup ## measure what the worker adds around the GPU; ARGS=NAME for one benchmark
 	@$(PY) -m benchmarks $(ARGS)

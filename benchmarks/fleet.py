@@ -121,12 +121,12 @@ class _Fleet:
         self._starting += 1
         yield self._env.timeout(start_s)
         self._starting -= 1
-        yield from _Hands(self._env, self._plan, self._queue, life, number).work(stays=stays)
+        yield from _JobSlots(self._env, self._plan, self._queue, life, number).work(stays=stays)
         self._present -= 1
         life.ended_s = self._env.now
 
 
-class _Hands:
+class _JobSlots:
     """The jobs that a worker holds, and its GPU."""
 
     def __init__(

@@ -30,6 +30,8 @@
     │  ├─ Expired                expired
     │  ├─ InvalidOutput          invalid_output
     │  ├─ InputGone              input_gone
+    │  ├─ InputTooLarge          input_too_large
+    │  ├─ BackendRejected        backend_rejected
     │  └─ ChangedOutsideMask     changed_outside_mask
     └─ BootError               before any request: one line, exit code 1
        ├─ InvalidSettings        invalid_settings
@@ -223,6 +225,16 @@ class InvalidOutput(JobFailure):
 class InputGone(JobFailure):
     code = "input_gone"
     summary = "a picture of the job is no longer there"
+
+
+class InputTooLarge(JobFailure):
+    code = "input_too_large"
+    summary = "the job is larger than RunPod's requests, and no way around them is set"
+
+
+class BackendRejected(JobFailure):
+    code = "backend_rejected"
+    summary = "RunPod refuses the job; the gateway's log has its answer"
 
 
 class ChangedOutsideMask(JobFailure):

@@ -128,8 +128,14 @@ class Job:
 
     @property
     def tries(self) -> int:
-        """Tries begun."""
-        return self.attempt + (self.state not in {JobState.QUEUED, *FINAL} or 0)
+        """Tries begun; `attempt` counts those that are over."""
+        match self.state:
+            case JobState.QUEUED | JobState.FAILED:
+                return self.attempt
+            case JobState.CANCELLED:
+                return self.attempt + (self.started_at is not None)
+            case _:
+                return self.attempt + 1
 
     def output_key_for(self, prefix: str = "outputs/") -> str:
         """Another one for each holder, so that nobody writes over another's."""
@@ -160,6 +166,14 @@ class Taken:
 
     worker: str
     lease_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rerouted:
+    """Another back end is to run it: it has waited too long for an own GPU, or RunPod takes
+    nothing."""
+
+    backend: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +219,9 @@ class ResultArrived:
     sends it."""
 
     output_key: str
-    timings: Any = None
+    by: str | None = None
+    """Who makes the picture of it at once; another may do so from `lease_until` on."""
+    lease_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +275,6 @@ class DeadlinePassed:
 
 
 Event = (
-    Taken | Claimed | Sent | NotTaken | Progressed | ResultArrived | TryFailed | HolderLost
-    | Stored | NotStored | CancelAsked | Stopped | DeadlinePassed
+    Taken | Rerouted | Claimed | Sent | NotTaken | Progressed | ResultArrived | TryFailed
+    | HolderLost | Stored | NotStored | CancelAsked | Stopped | DeadlinePassed
 )  # fmt: skip

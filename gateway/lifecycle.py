@@ -14,6 +14,7 @@ from typing import Any
 from gateway.errors import Expired, WorkerLost
 from gateway.job import (
     OWN,
+    RUNPOD,
     CancelAsked,
     Claimed,
     DeadlinePassed,
@@ -25,6 +26,7 @@ from gateway.job import (
     NotStored,
     NotTaken,
     Progressed,
+    Rerouted,
     ResultArrived,
     Sent,
     Stopped,
@@ -45,6 +47,7 @@ _OK, _BAD, _OFF = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 TRANSITIONS: Mapping[tuple[JobState, type], tuple[JobState, ...]] = MappingProxyType(
     {
         (_Q, Taken): (_R,),
+        (_Q, Rerouted): (_Q,),
         (_Q, Claimed): (_S,),
         (_Q, ResultArrived): (_F,),  # of a holder that was given up too early
         (_Q, CancelAsked): (_OFF,),
@@ -133,9 +136,16 @@ def _taken(_job: Job, event: Taken, now: int, _attempts: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _rerouted(_job: Job, event: Rerouted, now: int, _attempts: int) -> dict[str, Any]:
+    return {
+        "backend": event.backend, "due_at": now, "lease_until": 0, "lease_owner": None,
+        "waiting_for": None,
+    }  # fmt: skip
+
+
 def _claimed(_job: Job, event: Claimed, _now: int, _attempts: int) -> dict[str, Any]:
     return {
-        "state": _S, "backend": "runpod", "endpoint_id": event.endpoint_id,
+        "state": _S, "backend": RUNPOD, "endpoint_id": event.endpoint_id,
         "hook_token_hash": event.hook_token_hash, "remote_id": None, "waiting_for": None,
     }  # fmt: skip
 
@@ -169,9 +179,10 @@ def _progressed(job: Job, event: Progressed, now: int, _attempts: int) -> dict[s
 def _result_arrived(job: Job, event: ResultArrived, now: int, _attempts: int) -> dict[str, Any]:
     """The fence is moved on, so that a holder of the job finds its claim gone."""
     return {
-        "state": _F, "output_key": event.output_key, "due_at": now, "lease_until": 0,
-        "lease_owner": None, "fence": job.fence + 1, "started_at": job.started_at or now,
-        "phase": "store", "percent": 99, "timings": event.timings,
+        "state": _F, "output_key": event.output_key, "due_at": now,
+        "lease_until": event.lease_until, "lease_owner": event.by, "fence": job.fence + 1,
+        "started_at": job.started_at or now,
+        "phase": "store", "percent": 99,
     }  # fmt: skip
 
 
@@ -246,6 +257,7 @@ def _note(event: Event) -> str:
 _RULES: Mapping[type, Callable[[Job, Any, int, int], dict[str, Any]]] = MappingProxyType(
     {
         Taken: _taken,
+        Rerouted: _rerouted,
         Claimed: _claimed,
         Sent: _sent,
         NotTaken: _not_taken,

@@ -125,6 +125,10 @@ class Settings(BaseSettings):
     runpod_management_url: Annotated[_Url, Field(description="RunPod's API of endpoints")] = (
         "https://api.runpod.io/v2"
     )
+    runpod_registry_password: Annotated[
+        SecretStr | None,
+        Field(description="of the login that `deploy` makes for a private registry"),
+    ] = None
     gateway_route: Annotated[
         Literal["own", "runpod", "own-first", "demo"], Field(description="who runs the jobs")
     ] = "own"

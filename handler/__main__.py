@@ -23,6 +23,7 @@ from handler.errors import InternalError, WorkerError
 from handler.logs import configure, get_logger, make_scrubber
 from handler.machine import (
     AheadFile,
+    Shutdown,
     end_forks_with_worker,
     has_gpu,
     host_memory_bytes,
@@ -76,7 +77,8 @@ def main() -> int:
 
 
 def _run(settings: Settings, *, is_local: bool) -> None:
-    _leave_on_sigterm()
+    shutdown = Shutdown()
+    _leave_on_sigterm(shutdown)
     end_forks_with_worker()
     return_large_buffers()
     set_sdk_defaults()
@@ -89,15 +91,14 @@ def _run(settings: Settings, *, is_local: bool) -> None:
                 None if settings.comfy_stock else _COMFY / "worker_nodes",
             )
         )  # fmt: skip
-        supervisor = stack.enter_context(_supervised(settings, paths, models))
+        supervisor = stack.enter_context(_supervised(settings, paths, models, shutdown))
         if settings.worker_read_ahead:
             stack.enter_context(reading_ahead(_files_ahead(models)))
-        _leave_on_sigterm(supervisor)
         # These take a second to import: ComfyUI boots meanwhile.
         from handler.assembly import assemble
         from handler.runpod import register_fitness_checks, run_checks, serve
 
-        endpoint, checks = assemble(settings, paths, supervisor, models, stack)
+        endpoint, checks = assemble(settings, paths, supervisor, models, shutdown, stack)
         if is_local:
             asyncio.run(run_checks(checks))
         else:
@@ -106,18 +107,21 @@ def _run(settings: Settings, *, is_local: bool) -> None:
 
         async def stop_jobs() -> None:
             await endpoint.finish(settings.worker_shutdown_grace_s)
-            supervisor.is_leaving = True
+            shutdown.leave()
             await endpoint.interrupt()
 
         serve(
-            endpoint, concurrency=settings.worker_concurrency, stop_jobs=stop_jobs,
-            leave_at_once=supervisor.leave_at_once,
+            endpoint, concurrency=settings.worker_concurrency, shutdown=shutdown,
+            stop_jobs=stop_jobs, leave_at_once=supervisor.leave_at_once,
         )  # fmt: skip
 
 
 @contextlib.contextmanager
 def _supervised(
-    settings: Settings, paths: ComfyPaths, models: tuple[FoundModel, ...]
+    settings: Settings,
+    paths: ComfyPaths,
+    models: tuple[FoundModel, ...],
+    shutdown: Shutdown,
 ) -> Iterator[Supervisor]:
     argv = comfy_argv(
         settings.comfy_python, settings.comfy_dir, settings.comfy_port, paths,
@@ -142,7 +146,7 @@ def _supervised(
             return await comfy.is_answering()
 
     supervisor = Supervisor(
-        process, is_answering,
+        process, is_answering, shutdown,
         boot_timeout_s=settings.comfy_boot_timeout_s, restarts=settings.comfy_restarts,
     )  # fmt: skip
     try:
@@ -184,12 +188,11 @@ def _files_ahead(models: Iterable[FoundModel]) -> list[AheadFile]:
     ]
 
 
-def _leave_on_sigterm(supervisor: Supervisor | None = None) -> None:
+def _leave_on_sigterm(shutdown: Shutdown) -> None:
     """Until the SDK's loop runs, SIGTERM unwinds the stack, so that the child ends with us."""
 
     def leave(number: int, _frame: Any) -> None:
-        if supervisor is not None:
-            supervisor.is_leaving = True
+        shutdown.leave()
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)

@@ -8,6 +8,7 @@ from handler.bucket import Bucket
 from handler.comfy import ComfyPaths, Supervisor
 from handler.comfy_api import ComfyClient
 from handler.job import AnswerLimits, Deliverer, Endpoint, JobRules, Runner, warm_up
+from handler.machine import Shutdown
 from handler.models import FoundModel
 from handler.runpod import Check, fitness_checks
 from handler.settings import Settings, child_environment
@@ -20,6 +21,7 @@ def assemble(
     paths: ComfyPaths,
     supervisor: Supervisor,
     models: Sequence[FoundModel],
+    shutdown: Shutdown,
     stack: contextlib.ExitStack,
 ) -> tuple[Endpoint, tuple[Check, ...]]:
     """The endpoint can take jobs once the checks have passed, of which the last is the warm-up,
@@ -40,6 +42,7 @@ def assemble(
         names,
         JobRules(settings.job_modes, settings.worker_max_nodes),
         settings.worker_save_dir,
+        shutdown,
     )
     return endpoint, checks
 

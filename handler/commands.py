@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from handler.comfy_api import ComfyClient
-from handler.contract import SCHEMAS, schema_of
+from handler.contract import SCHEMAS, RemoteImage, schema_of
 from handler.editor import convert_editor_graph
 from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
 from handler.job import Job, JobRules, parse_job
 from handler.models import read_models_lock
 from handler.pictures import InputImage, SentImage, decode_image
 from handler.settings import Settings, read_settings
-from handler.sources import RemoteImage
 from handler.workflow import EditorGraph, ModelNames, PromptEdit, Workflow, compile_edit
 
 COMMANDS = ("compile", "convert", "schema", "validate")

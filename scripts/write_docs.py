@@ -7,21 +7,22 @@ inside one is settled by running this again.
 import json
 import re
 import sys
-import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import grimp
+from draw_rooms import rooms_drawing, rooms_table, states_drawing, table
 from pydantic_settings import BaseSettings
 
+import gateway.errors
+import gateway.settings
 from benchmarks.setups import loads_of, row_of
 from benchmarks.simulate import make_parser
 from handler.errors import BootError, WorkerError
 from handler.models import read_models_lock
 from handler.settings import PROJECT_DIR, Settings
 
+Error = WorkerError | gateway.errors.GatewayError
 RESULTS = PROJECT_DIR / "benchmarks" / "results"
 # Rows of the simulation that say the most: jobs in hand, weights, active workers, idle timeout.
 SETUPS = (
@@ -31,9 +32,6 @@ SETUPS = (
     (2, "baked", 0, 300),
     (2, "baked", 1, 60),
 )
-# Used by nearly all rooms: their arrows would hide the others.
-EVERYWHERE = frozenset({"errors", "logs"})
-
 _PART = re.compile(r"<!-- ([a-z0-9_-]+): make docs -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
 _MARK = re.compile(r"^<!-- (?:end of )?([a-z0-9_-]+)(?:: make docs)? -->$", re.MULTILINE)
 
@@ -57,12 +55,7 @@ def rewrite(text: str) -> str:
     )
 
 
-def table(head: str, rows: list[str]) -> str:
-    columns = head.count("|") - 1
-    return "\n".join([head, "|" + "---|" * columns, *rows]) + "\n"
-
-
-def error_classes(base: type[WorkerError]) -> Iterator[type[WorkerError]]:
+def error_classes(base: type[Error]) -> Iterator[type[Error]]:
     """Those with a code, in the order of the tree."""
     if "code" in vars(base):
         yield base
@@ -70,20 +63,30 @@ def error_classes(base: type[WorkerError]) -> Iterator[type[WorkerError]]:
         yield from error_classes(kind)
 
 
-def job_errors() -> str:
+def errors_table(
+    bases: Sequence[type[Error]],
+    columns: Mapping[str, Callable[[Any], str]],
+    without: type[Error] | None = None,
+) -> str:
+    """`columns` stand beside code and meaning."""
+    rows = [
+        [f"`{kind.code}`", kind.summary, *(cell(kind) for cell in columns.values())]
+        for base in bases
+        for kind in error_classes(base)
+        if without is None or not issubclass(kind, without)
+    ]
     return table(
-        "| code | meaning | retry |",
-        [
-            f"| `{kind.code}` | {kind.summary} | {'yes' if kind.retryable else 'no'} |"
-            for kind in error_classes(WorkerError)
-            if not issubclass(kind, BootError)
-        ],
+        f"| {' | '.join(['code', 'meaning', *columns])} |",
+        [f"| {' | '.join(row)} |" for row in rows],
     )
 
 
-def boot_errors() -> str:
-    rows = [f"| `{kind.code}` | {kind.summary} |" for kind in error_classes(BootError)]
-    return table("| code | meaning |", rows)
+def retry(kind: type[Error]) -> str:
+    return "yes" if kind.retryable else "no"
+
+
+def http_status(kind: type[gateway.errors.GatewayError]) -> str:
+    return str(kind.http_status)
 
 
 def settings_table(settings: type[BaseSettings]) -> str:
@@ -142,82 +145,24 @@ def simulated() -> str:
     return table("| in hand | weights | active | idle timeout | day | bursts |", rows)
 
 
-@dataclass(frozen=True, slots=True)
-class House:
-    """The rooms of a package, in the layers of its import contract, and what each room imports."""
-
-    layers: list[list[str]]
-    uses: dict[str, set[str]]
-
-
-def house(package: str) -> House:
-    contracts = tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text())["tool"]["importlinter"]
-    layers = next(
-        [[room.strip(" ()") for room in layer.split("|")] for layer in contract["layers"]]
-        for contract in contracts["contracts"]
-        if package in contract.get("containers", ())
-    )
-    graph = grimp.build_graph(package)
-    rooms = [room for layer in layers for room in layer]
-    uses = {
-        room: {
-            other
-            for other in rooms
-            if other != room
-            and graph.direct_import_exists(
-                importer=f"{package}.{room}", imported=f"{package}.{other}", as_packages=True
-            )
-        }
-        for room in rooms
-    }
-    return House(layers, uses)
-
-
-def drawing(package: str) -> str:
-    """A Mermaid flowchart. An arrow that only repeats a longer way is left out."""
-    uses = {
-        room: used - EVERYWHERE
-        for room, used in house(package).uses.items()
-        if room not in EVERYWHERE
-    }
-    lines = ["```mermaid", "flowchart TD"]
-    for room in uses:
-        farther = {far for near in uses[room] for far in _reached(near, uses)}
-        lines += [f"  {room} --> {near}" for near in sorted(uses[room] - farther)]
-    return "\n".join([*lines, "```"]) + "\n"
-
-
-def _reached(room: str, uses: dict[str, set[str]]) -> set[str]:
-    return {far for near in uses[room] for far in {near} | _reached(near, uses)}
-
-
-def rooms_table(package: str) -> str:
-    plan = house(package)
-    rows = []
-    for number, layer in enumerate(plan.layers, 1):
-        for room in layer:
-            path = PROJECT_DIR / package / room
-            source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-            name = f"{room}/" if path.is_dir() else f"{room}.py"
-            link = f"[`{name}`](../{source.parent.relative_to(PROJECT_DIR)}"
-            link += ")" if path.is_dir() else f"/{name})"
-            rows.append(f"| {number} | {link} | {_one_job(source)} |")
-    return table("| layer | room | its one job |", rows)
-
-
-def _one_job(source: Path) -> str:
-    docstring = re.search(r'"""(.*?)(?:\n\n|""")', source.read_text(), re.DOTALL)
-    return " ".join(docstring[1].split()) if docstring else ""
-
-
 PARTS: dict[str, Callable[[], str]] = {
-    "job-errors": job_errors,
-    "boot-errors": boot_errors,
+    "worker-errors": lambda: errors_table([WorkerError], {"retry": retry}, without=BootError),
+    "worker-boot-errors": lambda: errors_table([BootError], {}),
+    "gateway-errors": lambda: errors_table(
+        [gateway.errors.RequestError, gateway.errors.Unavailable],
+        {"HTTP": http_status, "retry": retry},
+    ),
+    "gateway-job-errors": lambda: errors_table([gateway.errors.JobFailure], {"retry": retry}),
+    "gateway-boot-errors": lambda: errors_table([gateway.errors.BootError], {}),
     "worker-settings": lambda: settings_table(Settings),
+    "gateway-settings": lambda: settings_table(gateway.settings.Settings),
     "models": models_table,
     "simulated": simulated,
-    "handler-drawing": lambda: drawing("handler"),
-    "handler-rooms": lambda: rooms_table("handler"),
+    "worker-drawing": lambda: rooms_drawing("handler"),
+    "worker-rooms": lambda: rooms_table("handler"),
+    "gateway-drawing": lambda: rooms_drawing("gateway"),
+    "gateway-rooms": lambda: rooms_table("gateway"),
+    "gateway-states": states_drawing,
     **{
         f"figures-{path.stem}": lambda path=path: figures(path.stem)  # type: ignore[misc]
         for path in sorted(RESULTS.glob("*.json"))

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, insert, se
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.errors import RequestIdTaken
-from gateway.job import OWN, CancelAsked, Event, HolderLost, Job, JobState, Taken
+from gateway.job import OWN, RUNPOD, CancelAsked, Event, HolderLost, Job, JobState, Rerouted, Taken
 from gateway.lifecycle import DEFAULT_ATTEMPTS, Change, advance
 from gateway.store.database import Database
 from gateway.store.tables import hook_deliveries, job_events, jobs
@@ -83,6 +83,10 @@ class JobStore:
             self._hear(changed)
         return changed
 
+    def settle(self, job: Job, event: Event, now: int) -> Job | None:
+        """Advance and apply, for who holds the claim."""
+        return self.apply(advance(job, event, now, self._attempts))
+
     def record(
         self, job_id: str, event: Event, now: int, if_: Callable[[Job], bool] = lambda _job: True
     ) -> Job | None:
@@ -103,11 +107,25 @@ class JobStore:
     def cancel(self, job_id: str, now: int) -> Job | None:
         return self.record(job_id, CancelAsked(), now, lambda job: job.cancel_asked_at is None)
 
+    def cancel_waiting(self, job_id: str, now: int) -> Job | None:
+        """Only while nobody has it."""
+        return self.record(job_id, CancelAsked(), now, lambda job: job.state is JobState.QUEUED)
+
     def take(self, worker: str, most: int, now: int, lease_until: int) -> list[Job]:
         """Up to `most` of the jobs that wait for an own GPU, the oldest first; now the worker's."""
         return self._record_all(
             and_(jobs.c.state == JobState.QUEUED, jobs.c.backend == OWN, jobs.c.due_at <= now),
             Taken(worker, lease_until), now, most,
+        )  # fmt: skip
+
+    def overflow(self, now: int, due_before: int, most: int) -> list[Job]:
+        """Gives RunPod what has waited for an own GPU since before `due_before`."""
+        return self._record_all(
+            and_(
+                jobs.c.state == JobState.QUEUED, jobs.c.backend == OWN,
+                jobs.c.due_at <= due_before,
+            ),
+            Rerouted(RUNPOD), now, most,
         )  # fmt: skip
 
     def lose_silent(self, now: int, most: int) -> list[Job]:
@@ -258,6 +276,11 @@ class JobStore:
 
 
 def _apply(connection: Connection, change: Change) -> Job | None:
+    values = dict(change.values)
+    if change.new_state in (JobState.SENT, JobState.RUNNING) and "due_at" in values:
+        # A hint that came while the row was held is not to be lost.
+        values |= {"due_at": case((jobs.c.wake, values["updated_at"]), else_=values["due_at"])}
+        values.setdefault("wake", False)
     statement = (
         update(jobs)
         .where(
@@ -265,7 +288,7 @@ def _apply(connection: Connection, change: Change) -> Job | None:
             jobs.c.state == change.state,
             jobs.c.fence == change.fence,
         )
-        .values(**change.values, seq=jobs.c.seq + 1)
+        .values(**values, seq=jobs.c.seq + 1)
         .returning(*_COLUMNS)
     )
     row = connection.execute(statement).one_or_none()

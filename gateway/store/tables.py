@@ -163,3 +163,11 @@ workers = Table(
     Column("seen_at", BigInteger, nullable=False),
     Column("gpu", Text),
 )
+
+sends = Table(
+    "sends",
+    metadata,
+    # Of UTC, as 2026-11-24: jobs sent to RunPod on that day.
+    Column("day", String(10), primary_key=True),
+    Column("jobs", Integer, nullable=False),
+)

@@ -1,4 +1,4 @@
-"""Keys of stored objects: made by a template, safe, and told apart. Pure."""
+"""Keys of stored objects: made by a template, safe, and told apart."""
 
 import hashlib
 import re

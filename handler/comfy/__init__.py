@@ -1,6 +1,6 @@
 """The ComfyUI child: its folders, its flags, its process, and the policy that keeps one ready."""
 
-from handler.comfy.machine_flags import comfy_memory_flags
+from handler.comfy.memory_flags import comfy_memory_flags
 from handler.comfy.process import ComfyPaths, ComfyProcess, comfy_argv
 from handler.comfy.run_dir import open_run_dir
 from handler.comfy.supervisor import Supervisor

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from handler.comfy.process import ComfyExit, ComfyProcess
 from handler.errors import ComfyExited, ComfyUnavailable
 from handler.logs import get_logger
+from handler.machine import Shutdown
 
 _BUDGET_WINDOW_S = 600.0
 _READY_POLL_S = 0.1
@@ -26,12 +27,14 @@ class Supervisor:
         self,
         process: ComfyProcess,
         is_answering: Callable[[], Awaitable[bool]],
+        shutdown: Shutdown,
         *,
         boot_timeout_s: float,
         restarts: int,
     ) -> None:
         self._process = process
         self._is_answering = is_answering
+        self._shutdown = shutdown
         self._boot_timeout_s = boot_timeout_s
         self._restarts = restarts
         self._starts: deque[float] = deque()
@@ -41,8 +44,6 @@ class Supervisor:
         self._started_at_s = 0.0
         # Prompts known to have begun: at most one, but for moments.
         self.running: set[str] = set()
-        # The child is about to be killed: no prompt needs to be stopped by itself.
-        self.is_leaving = False
         self._booting: asyncio.Task[None] | None = None
         self.generation = 0
 
@@ -92,8 +93,13 @@ class Supervisor:
 
     def leave_at_once(self) -> None:
         """Who waits for the child's answers has them broken off; no other child is started."""
-        self.is_leaving = True
+        self._shutdown.leave()
         self._process.kill()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the child is about to be killed: no prompt needs to be stopped by itself."""
+        return self._shutdown.is_leaving
 
     def check_alive(self, generation: int) -> None:
         """Raises ComfyExited when that child is gone, and has the next one booting."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from handler.comfy_api.rejections import needs_object_info, rejection
+from handler.comfy_api.refused_prompt import needs_object_info, rejection
 from handler.errors import ComfyProtocol, ComfyUnavailable
 
 _PROBE_S = 5.0

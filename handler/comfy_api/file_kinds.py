@@ -1,5 +1,5 @@
 """What kind of file a node saved, and its content type: by its first bytes where they are sure,
-else by its name. Pure."""
+else by its name."""
 
 from dataclasses import dataclass
 from enum import StrEnum

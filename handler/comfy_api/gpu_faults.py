@@ -1,4 +1,4 @@
-"""What a node's exception says about the memory, the process and the GPU. Pure.
+"""What a node's exception says about the memory, the process and the GPU.
 
 The phrases are CUDA's own (cudaGetErrorString, of CUDA 13.0); HIP has the same. Types are named as
 ComfyUI does it (execution.py, full_type_name): `torch.OutOfMemoryError`, `RuntimeError`.

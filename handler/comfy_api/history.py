@@ -1,4 +1,4 @@
-"""One entry of ComfyUI's /history to what its nodes left, or to the error it stands for. Pure."""
+"""One entry of ComfyUI's /history to what its nodes left, or to the error it stands for."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What the nodes of a run left, as ComfyUI's history lists it: files and texts. Pure.
+"""What the nodes of a run left, as ComfyUI's history lists it: files and texts.
 
 A node's entry has any keys (`images`, `gifs`, `audio`, `3d`, `result`, `text`), each with a list
 of `{"filename", "subfolder", "type"}`, texts or numbers.

@@ -1,4 +1,4 @@
-"""The graph that ComfyUI's editor saves, read into checked records. Pure.
+"""The graph that ComfyUI's editor saves, read into checked records.
 
 Two versions of the format exist: 0.4 writes links as lists, 1 as objects. Both are read, mixed too.
 """

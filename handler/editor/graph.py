@@ -1,4 +1,4 @@
-"""The graph that ComfyUI's editor saves, as the API format that its own export would give. Pure.
+"""The graph that ComfyUI's editor saves, as the API format that its own export would give.
 
 Behaves as comfyui-frontend-package 1.32.9. Where that would crash, or send what nobody can mean,
 the nearest sensible answer or InvalidWorkflow takes its place.

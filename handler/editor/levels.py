@@ -1,4 +1,4 @@
-"""An editor's graph unfolded: each node at its place, with its widgets and their values. Pure.
+"""An editor's graph unfolded: each node at its place, with its widgets and their values.
 
 A subgraph is unfolded once for each node that uses it; its nodes get ids like "outer:inner".
 """

@@ -1,4 +1,4 @@
-"""Where the value of a node's input comes from, through all that ComfyUI never sees. Pure."""
+"""Where the value of a node's input comes from, through all that ComfyUI never sees."""
 
 from handler.editor.file import SUBGRAPH_INPUT, Link
 from handler.editor.levels import BYPASSED, LiveNode, at

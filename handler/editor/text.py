@@ -1,4 +1,4 @@
-"""What the editor does to a widget's text when it exports a graph. Pure but for the choice."""
+"""What the editor does to a widget's text when it exports a graph."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""A node's definition in /object_info, as the editor lays the node out. Pure."""
+"""A node's definition in /object_info, as the editor lays the node out."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The widgets that the editor makes of a node's inputs, and their values. Pure.
+"""The widgets that the editor makes of a node's inputs, and their values.
 
 `widgets_values` of a saved node has no names: which value is whose follows only from the widgets
 that the editor creates, in its order, those that ComfyUI never sees included.

@@ -1,4 +1,4 @@
-"""What a caller gets back: success or error to the dict that RunPod sends. Pure.
+"""What a caller gets back: success or error to the dict that RunPod sends.
 
 Two kinds of callers read it: some `image_base64`, `image_url` or `url` at the top, clients of the
 stock ComfyUI worker `images[i] = {filename, type, data}`. So the first picture is there twice.

@@ -16,6 +16,7 @@ from handler.job.runner import Runner
 from handler.job.save_dir import save_answer
 from handler.job.timings import Timings
 from handler.logs import get_logger
+from handler.machine import Shutdown
 from handler.pictures import ImageLimits
 from handler.workflow import ModelNames
 
@@ -35,6 +36,7 @@ class Endpoint:
         models: ModelNames,
         rules: JobRules,
         save_dir: Path | None,
+        shutdown: Shutdown,
     ) -> None:
         self._runner = runner
         self._limits = limits
@@ -42,7 +44,7 @@ class Endpoint:
         self._rules = rules
         self._save_dir = save_dir
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_stopping = False
+        self._shutdown = shutdown
 
     async def __call__(self, raw: Mapping[str, Any], send: Send | None = None) -> dict[str, Any]:
         """The job's answer. `send` takes an update of its progress to RunPod."""
@@ -55,7 +57,7 @@ class Endpoint:
             except WorkerError as error:
                 return self._failed(error, request_id)
             except asyncio.CancelledError:
-                if not self._is_stopping:
+                if not self._shutdown.is_ending:
                     log.info("job cancelled")
                     raise
                 # The SDK can still send what is returned, and nothing of what is raised.
@@ -69,8 +71,7 @@ class Endpoint:
                 return self._failed(fault, request_id)
 
     async def finish(self, grace_s: float) -> None:
-        """Take no more jobs, and give those in hand `grace_s` seconds to end well."""
-        self._is_stopping = True
+        """Give the jobs in hand `grace_s` seconds to end well."""
         if self._tasks:
             log.info("jobs in hand", jobs=len(self._tasks), grace_s=grace_s)
             await asyncio.wait(self._tasks, timeout=grace_s)
@@ -84,7 +85,7 @@ class Endpoint:
             await asyncio.wait(late, timeout=_INTERRUPT_S)
 
     async def _answer(self, raw: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
-        if self._is_stopping:
+        if self._shutdown.is_ending:
             raise Interrupted("the worker is shutting down; send the job again")
         timings = Timings()
         log.info("job started")

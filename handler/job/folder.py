@@ -36,10 +36,10 @@ class JobFolder:
         files: dict[str, str] = {}
         with _as_write_fault():
             for index, image in enumerate(images):
-                extension = "png" if image.uncompressed else image.extension
+                extension = "png" if image.for_comfy else image.extension
                 files[image.name] = f"{index}.{extension}"
                 path = self.input_dir / self.name / files[image.name]
-                path.write_bytes(image.uncompressed or image.data)
+                path.write_bytes(image.for_comfy or image.data)
         return files
 
     def drop_strays(self, files: Iterable[SavedFile]) -> None:

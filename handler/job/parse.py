@@ -1,4 +1,4 @@
-"""What a caller sends: RunPod's job dict to a checked `Job`. Pure; raises only JobError."""
+"""What a caller sends: RunPod's job dict to a checked `Job`. Raises only JobError."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,18 +7,20 @@ from typing import Any
 
 from handler.contract import (
     REQUEST_ID,
+    AddressFault,
     Delivery,
     ImageEntry,
     ImageFormat,
     JobInput,
     OutputOptions,
+    RemoteImage,
     check_input,
+    parse_address,
 )
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.job.reencode import Encoding
 from handler.nearest import nearest, shown
 from handler.pictures import ImageLimits, InputImage, SentImage
-from handler.sources import AddressFault, RemoteImage, parse_address
 from handler.workflow import (
     EditorGraph,
     ModelNames,

@@ -16,6 +16,7 @@ from handler.comfy_api import (
     Reporter,
     read_execution,
 )
+from handler.contract import RemoteImage
 from handler.editor import convert_editor_graph
 from handler.errors import ComfyProtocol, JobTimeout
 from handler.job.answer import Stored, success_answer
@@ -27,7 +28,7 @@ from handler.job.read_outputs import read_outputs
 from handler.job.timings import Timings
 from handler.logs import get_logger
 from handler.pictures import InputImage, SentImage
-from handler.sources import ImageFetcher, RemoteImage
+from handler.sources import ImageFetcher
 from handler.workflow import PromptEdit, Workflow, compile_edit, parse_nodes
 
 log = get_logger()

@@ -3,18 +3,20 @@
 from handler.machine.at_once import run_at_once
 from handler.machine.daemon_thread import in_daemon_thread
 from handler.machine.gpu import Gpu, cuda_first, has_gpu, read_gpus
+from handler.machine.host_memory import host_memory_bytes
 from handler.machine.malloc import return_large_buffers
-from handler.machine.memory import host_memory_bytes
 from handler.machine.messages import receive_message, send_message
 from handler.machine.orphans import end_forks_with_worker, end_with_parent
 from handler.machine.page_cache import AheadFile, reading_ahead
 from handler.machine.process_pool import ProcessEnded, ProcessPool
+from handler.machine.shutdown import Shutdown
 
 __all__ = [
     "AheadFile",
     "Gpu",
     "ProcessEnded",
     "ProcessPool",
+    "Shutdown",
     "cuda_first",
     "end_forks_with_worker",
     "end_with_parent",

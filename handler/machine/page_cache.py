@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handler.logs import get_logger
-from handler.machine.memory import free_memory_bytes
+from handler.machine.host_memory import free_memory_bytes
 
 _PIECE_BYTES = 8 << 20
 # For ComfyUI itself and what it makes of the weights before they are on the GPU.

@@ -1,9 +1,10 @@
-"""The bytes of pictures: checked, and in the form in which ComfyUI exchanges them. Pure."""
+"""The bytes of pictures: checked, and in the form in which ComfyUI exchanges them."""
 
 from handler.pictures.images import (
     ImageLimits,
     InputImage,
     SentImage,
+    check_image,
     decode_base64,
     decode_image,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "ImageLimits",
     "InputImage",
     "SentImage",
+    "check_image",
     "compress",
     "decode_base64",
     "decode_image",

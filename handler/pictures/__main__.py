@@ -61,7 +61,7 @@ def _answer_next(requests: IO[bytes], answers: IO[bytes], limits: ImageLimits) -
             "is_changed": picture.data is not data,
         }
         changed = b"" if picture.data is data else picture.data
-        send_message(answers, found, changed, picture.uncompressed or b"")
+        send_message(answers, found, changed, picture.for_comfy or b"")
 
 
 def _limit(kind: int, most: int) -> None:

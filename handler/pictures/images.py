@@ -1,5 +1,4 @@
-"""Pictures that a caller sends: base64 text or bytes to checked bytes. Pure; nothing touches the
-disk.
+"""Pictures that a caller sends: base64 text or bytes to checked bytes.
 
 What a picture costs to check is up to who sends it: minutes, gigabytes. So the worker checks them
 in processes that can be ended (handler/sources/checker.py).
@@ -61,14 +60,15 @@ class SentImage:
 class InputImage:
     """A whole, decodable picture. `extension` is by content: "png", "jpg" or "webp"; width and
     height are as it is shown, after the turn that its EXIF data asks for, which ComfyUI makes.
-    `uncompressed`, if any, is a PNG that ComfyUI reads instead of `data`, and faster."""
+    `for_comfy`, if any, is a PNG that ComfyUI reads instead of `data`: faster, or as a person sees
+    the picture."""
 
     name: str
     data: bytes = field(repr=False)
     extension: str
     width: int
     height: int
-    uncompressed: bytes | None = field(default=None, repr=False)
+    for_comfy: bytes | None = field(default=None, repr=False)
 
 
 def decode_image(
@@ -114,8 +114,8 @@ def check_image(
         if picture.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE:
             width, height = height, width
         is_small = width * height <= limits.uncompressed_pixels
-        uncompressed = _uncompressed(picture) if frames == 1 and is_small else None
-    return InputImage(name, data, kind.extension, width, height, uncompressed)
+        for_comfy = _uncompressed(picture) if frames == 1 and is_small else None
+    return InputImage(name, data, kind.extension, width, height, for_comfy)
 
 
 def _first_of_several(data: bytes, kind: str, fault: Any) -> bytes:
@@ -169,12 +169,12 @@ def _check_size(
 def _converted(image: InputImage, shown: Image.Image, limits: ImageLimits) -> InputImage:
     """With a PNG of `shown` for ComfyUI to read."""
     if image.width * image.height <= limits.uncompressed_pixels and (stored := store(shown)):
-        return replace(image, uncompressed=stored)
+        return replace(image, for_comfy=stored)
     buffer = io.BytesIO()
     # Else Pillow writes some of it, in its own way.
     shown.info.clear()
     shown.save(buffer, "PNG", compress_level=_QUICK)
-    return replace(image, data=buffer.getvalue(), extension="png")
+    return replace(image, for_comfy=buffer.getvalue())
 
 
 @contextlib.contextmanager

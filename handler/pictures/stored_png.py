@@ -1,5 +1,5 @@
 """PNGs that are not compressed: as such pictures travel between the worker and ComfyUI, and zlib's
-work is done here, while the GPU is on the next job. Pure.
+work is done here, while the GPU is on the next job.
 
 On the other side comfy/worker_nodes/stored_pictures writes and reads them; its png.py describes the
 layout.

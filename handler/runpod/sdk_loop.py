@@ -18,6 +18,7 @@ from runpod.serverless.modules import rp_http, rp_scale
 from runpod.serverless.modules.rp_job import get_job, get_stop_signals, handle_job
 
 from handler.logs import get_logger
+from handler.machine import Shutdown
 
 # Time for the SDK to post the last results after the handler has returned them.
 _RESULTS_GRACE_S = 5.0
@@ -64,8 +65,8 @@ async def _transmit(session: Any, url: str, body: str) -> None:
         raise ClientError("RunPod's API did not answer in time") from exc
 
 
-class Hands:
-    """Fetches the next job as soon as there is a hand for it.
+class JobSlots:
+    """Fetches the next job as soon as there is a slot for it.
 
     By itself the SDK looks once a second whether there is, and counts a job that it has just taken
     twice. So it is told a number that it never reaches, and waits in `get_job` instead.
@@ -139,11 +140,14 @@ class LoopControl:
     """
 
     def __init__(
-        self, stop_jobs: Callable[[], Awaitable[None]], leave_at_once: Callable[[], None]
+        self,
+        shutdown: Shutdown,
+        stop_jobs: Callable[[], Awaitable[None]],
+        leave_at_once: Callable[[], None],
     ) -> None:
+        self._shutdown = shutdown
         self._stop_jobs = stop_jobs
         self._leave_at_once = leave_at_once
-        self._told = asyncio.Event()
         self._begun: set[str] = set()
         self._early_stops: dict[str, float] = {}
         self._is_installed = False
@@ -151,19 +155,19 @@ class LoopControl:
 
     def wrap_long_polls(self, handle: Callable[[Mapping[str, Any]], Awaitable[Any]]) -> None:
         """The SDK looks up both functions in rp_scale when its loop is made."""
-        take = self._until_told(rp_scale.get_job, None, _ON_ITS_WAY_S)
+        take = self._until_the_end(rp_scale.get_job, None, _ON_ITS_WAY_S)
 
-        async def take_until_told(session: Any, places: int) -> Any:
+        async def take_until_the_end(session: Any, places: int) -> Any:
             jobs = await take(session, places)
-            if not self._told.is_set():
+            if not self._shutdown.is_ending:
                 return jobs
             # The SDK begins no more jobs. This one is answered as those in hand are.
             for job in jobs or ():
                 await handle_job(session, {"handler": handle}, job)
             return None
 
-        rp_scale.get_job = take_until_told
-        rp_scale.get_stop_signals = self._until_told(self._stop_signals, [])
+        rp_scale.get_job = take_until_the_end
+        rp_scale.get_stop_signals = self._until_the_end(self._stop_signals, [])
 
     def take_over_signals(self) -> None:
         if self._is_installed:
@@ -194,22 +198,22 @@ class LoopControl:
         finally:
             self._begun.discard(job_id)
 
-    def _until_told(
+    def _until_the_end(
         self, poll: Callable[..., Awaitable[Any]], nothing: Any, patience_s: float = 0
     ) -> Any:
-        async def poll_until_told(*arguments: Any) -> Any:
+        async def poll_until_the_end(*arguments: Any) -> Any:
             request = asyncio.ensure_future(poll(*arguments))
-            told = asyncio.ensure_future(self._told.wait())
+            ends = asyncio.ensure_future(self._shutdown.wait())
             try:
-                await asyncio.wait({request, told}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({request, ends}, return_when=asyncio.FIRST_COMPLETED)
                 if not request.done():
                     await asyncio.wait({request}, timeout=patience_s)
                 return request.result() if request.done() else nothing
             finally:
                 request.cancel()
-                told.cancel()
+                ends.cancel()
 
-        return poll_until_told
+        return poll_until_the_end
 
     def _begin(self, number: int, sdk_handler: Any) -> None:
         if self._task is not None:
@@ -218,7 +222,7 @@ class LoopControl:
             raise SystemExit(128 + number)
         log.info("shutting down", signal=signal.Signals(number).name)
         sdk_handler(number, None)
-        self._told.set()
+        self._shutdown.begin()
         self._task = asyncio.get_running_loop().create_task(self._end())
 
     async def _end(self) -> None:

@@ -24,8 +24,9 @@ from runpod.serverless.modules.worker_state import IS_LOCAL_TEST
 
 from handler.errors import InternalError, WorkerError
 from handler.logs import get_logger
+from handler.machine import Shutdown
 from handler.runpod.fitness import Check
-from handler.runpod.sdk_loop import Hands, LoopControl, send_results_again
+from handler.runpod.sdk_loop import JobSlots, LoopControl, send_results_again
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Handler = Callable[[Mapping[str, Any], Send | None], Awaitable[dict[str, Any]]]
@@ -38,10 +39,10 @@ log = get_logger()
 
 
 def serve(
-    handler: Handler, *, concurrency: int, stop_jobs: Callable[[], Awaitable[None]],
-    leave_at_once: Callable[[], None] = lambda: None,
+    handler: Handler, *, concurrency: int, shutdown: Shutdown,
+    stop_jobs: Callable[[], Awaitable[None]], leave_at_once: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Run the SDK's loop until the worker is told to end; returns then.
+    """Run the SDK's loop until the worker is told to end, by which `shutdown` begins; returns then.
 
     At most `concurrency` jobs are in hand, from their take to their result's arrival. `stop_jobs`
     is awaited on SIGTERM and SIGINT, and ends the jobs in the handler's hands; `leave_at_once` is
@@ -50,22 +51,22 @@ def serve(
     """
     _log_through_ours()
     send_results_again()
-    hands = Hands(concurrency)
-    hands.wrap_jobs()
-    control = LoopControl(stop_jobs, leave_at_once)
+    slots = JobSlots(concurrency)
+    slots.wrap_jobs()
+    control = LoopControl(shutdown, stop_jobs, leave_at_once)
 
     def modify_concurrency(_current: int) -> int:
         # The first moment in the loop: the SDK has set its signal handlers just before.
         control.take_over_signals()
-        return hands.sdk_concurrency
+        return slots.sdk_concurrency
 
     async def handle(job: Mapping[str, Any]) -> dict[str, Any]:
         if IS_LOCAL_TEST:
             return await handler(job, None)
-        with control.begun(job["id"]), hands.running():
+        with control.begun(job["id"]), slots.running():
             async with AsyncClientSession() as session:
                 answer = await handler(job, partial(_send_update, session, job))
-        return _Unprinted(hands.with_refresh(answer))
+        return _Unprinted(slots.with_refresh(answer))
 
     control.wrap_long_polls(handle)
     with contextlib.suppress(asyncio.CancelledError):

@@ -47,10 +47,10 @@ class PictureChecker:
             raise _too_costly(name, where, "takes more memory to decode than its size allows")
         if "fault" in found:
             raise InvalidImage(found["fault"], **found["details"])
-        changed, uncompressed = pieces
+        changed, for_comfy = pieces
         return InputImage(
             name, changed if found["is_changed"] else data, found["extension"],
-            found["width"], found["height"], uncompressed or None,
+            found["width"], found["height"], for_comfy or None,
         )  # fmt: skip
 
 

@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from handler.bucket import Bucket
+from handler.contract import BucketKey, HttpsUrl, RemoteImage
 from handler.errors import ImageUnreachable, InvalidImage
 from handler.machine import run_at_once
 from handler.pictures import ImageLimits, InputImage, SentImage, decode_base64
-from handler.sources.addresses import BucketKey, HttpsUrl, RemoteImage
 from handler.sources.checker import PictureChecker
 from handler.sources.https import HttpsSource
 

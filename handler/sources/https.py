@@ -14,8 +14,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from handler.contract import AddressFault, HttpsUrl, IPAddress, is_public
 from handler.errors import ImageUnreachable, InvalidImage
-from handler.sources.addresses import AddressFault, HttpsUrl, IPAddress, is_public
 
 _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -1,4 +1,4 @@
-"""Workflows in API format: the caller's, checked, and those that prompt mode compiles. Pure."""
+"""Workflows in API format: the caller's, checked, and those that prompt mode compiles."""
 
 from handler.workflow.prompt_edit import (
     ModelNames,

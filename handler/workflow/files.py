@@ -1,4 +1,4 @@
-"""The files that a workflow's nodes open and save: which a job may have, and where. Pure."""
+"""The files that a workflow's nodes open and save: which a job may have, and where."""
 
 import copy
 import posixpath

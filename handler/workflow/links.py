@@ -1,4 +1,4 @@
-"""The links between the nodes of a ComfyUI workflow in API format. Pure."""
+"""The links between the nodes of a ComfyUI workflow in API format."""
 
 import graphlib
 from collections.abc import Iterator, Mapping

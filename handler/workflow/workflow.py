@@ -1,4 +1,4 @@
-"""A ComfyUI workflow in API format: its parsing and its shape. Pure.
+"""A ComfyUI workflow in API format: its parsing and its shape.
 
 ComfyUI checks node types and values itself (`POST /prompt`); only what it answers badly, or what
 the worker needs to know, is looked at here.

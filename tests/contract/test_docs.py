@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gateway.settings
+from gateway.errors import GatewayError
 from handler.contract import schema_of
 from handler.errors import WorkerError
 from handler.job import parse_job
@@ -15,14 +18,15 @@ from handler.models import read_models_lock
 from handler.pictures import ImageLimits
 from handler.settings import PROJECT_DIR, Settings
 from handler.workflow import ModelNames
-from scripts.write_docs import PARTS, RESULTS, documents, error_classes, measured, rewrite
+from scripts.write_docs import PARTS, RESULTS, Error, documents, error_classes, measured, rewrite
 from tests.schemas import OUTPUT
 
 LIMITS = ImageLimits(count=16, data_bytes=20_000_000, pixels=64_000_000)
 MODELS = ModelNames.of(read_models_lock(PROJECT_DIR / "models.lock").models)
 TEXTS = {str(path.relative_to(PROJECT_DIR)): path.read_text() for path in documents()}
 EVERY_TEXT = "\n".join(TEXTS.values())
-FOLDERS = "handler|scripts|tests|comfy|benchmarks|examples|schema|docs"
+FOLDERS = "gateway|handler|scripts|tests|comfy|benchmarks|examples|schema|docs"
+of_each_program = pytest.mark.parametrize("base", [WorkerError, GatewayError])
 of_each_document = pytest.mark.parametrize("name", TEXTS)
 
 
@@ -30,7 +34,7 @@ def in_code(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
 
 
-def all_classes(base: type[WorkerError] = WorkerError) -> list[type[WorkerError]]:
+def all_classes(base: type[Error]) -> list[type[Error]]:
     return [kind for sub in base.__subclasses__() for kind in [sub, *all_classes(sub)]]
 
 
@@ -60,39 +64,41 @@ def test_a_part_that_nobody_writes_and_marks_that_do_not_pair_are_refused() -> N
             rewrite(text)
 
 
-def test_every_code_is_in_the_tables_once() -> None:
-    rows = re.findall(r"^\| `([a-z_]+)` \|", TEXTS["docs/errors.md"], re.MULTILINE)
-    assert sorted(rows) == sorted(kind.code for kind in error_classes(WorkerError))
+def test_every_code_of_each_program_is_in_the_tables_once() -> None:
+    worker, _, of_gateway = TEXTS["docs/errors.md"].partition("## Of the gateway")
+    for text, base in ((worker, WorkerError), (of_gateway, GatewayError)):
+        rows = re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
+        assert sorted(rows) == sorted(kind.code for kind in error_classes(base))
 
 
-def test_codes_are_unique_and_every_error_has_one() -> None:
-    codes = [kind.code for kind in error_classes(WorkerError)]
+@of_each_program
+def test_codes_are_unique_and_every_error_has_one(base: type[Error]) -> None:
+    codes = [kind.code for kind in error_classes(base)]
     assert len(codes) == len(set(codes))
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
-    leaves = [kind for kind in all_classes() if not kind.__subclasses__()]
-    assert leaves == list(error_classes(WorkerError))
+    leaves = [kind for kind in all_classes(base) if not kind.__subclasses__()]
+    assert leaves == list(error_classes(base))
 
 
-def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
-    import handler.errors
-
-    drawn = re.findall(r"[├└]─ (\w+)(?: +(\w+))?", handler.errors.__doc__ or "")
+@of_each_program
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes(base: type[Error]) -> None:
+    module = sys.modules[base.__module__]
+    drawn = re.findall(r"[├└]─ (\w+)(?: +(\w+))?", module.__doc__ or "")
     names = {name: code for name, code in drawn}
-    assert set(names) == {kind.__name__ for kind in all_classes()}
-    for kind in error_classes(WorkerError):
+    assert set(names) == {kind.__name__ for kind in all_classes(base)}
+    for kind in error_classes(base):
         assert names[kind.__name__] == kind.code
 
 
-def test_every_setting_is_in_the_table() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \|", TEXTS["docs/settings.md"], re.MULTILINE)
-    assert {name.upper() for name in Settings.model_fields} <= set(rows)
-
-
 def test_the_variables_that_a_document_names_exist() -> None:
-    known = {name.upper() for name in Settings.model_fields}
-    named = set(re.findall(r"\b(?:WORKER|COMFY|BUCKET)_[A-Z_]*[A-Z]\b", EVERY_TEXT))
-    # The last two are the image's: its build's argument, and the prefix by itself.
-    assert named - known <= {"COMFY_LOCK"}
+    known = {
+        name.upper()
+        for settings in (Settings, gateway.settings.Settings)
+        for name in settings.model_fields
+    }
+    named = set(re.findall(r"\b(?:WORKER|COMFY|BUCKET|GATEWAY)_[A-Z_]*[A-Z]\b", EVERY_TEXT))
+    # COMFY_LOCK is an argument of the image's build.
+    assert {name.removesuffix("_FILE") for name in named} - known <= {"COMFY_LOCK"}
 
 
 def test_the_example_job_is_a_job_wherever_it_stands() -> None:

@@ -45,9 +45,7 @@ def peak_of(worker: WorkerProcess, api: RunPodApi, job: dict[str, Any]) -> tuple
     return (_kilobytes(process / "status", "VmHWM") - before) / 1000, output
 
 
-def test_the_progress_of_many_nodes_takes_no_memory(
-    api: RunPodApi, worker: WorkerProcess
-) -> None:
+def test_the_progress_of_many_nodes_takes_no_memory(api: RunPodApi, worker: WorkerProcess) -> None:
     workflow = {"0": node("EmptyImage", width=1, height=1, batch_size=1, color=0)}
     workflow |= {f"p{n}": node("PreviewAny", source=str(n)) for n in range(1500)}
     workflow["end"] = node("SaveImage", images=["0", 0], filename_prefix="result")

@@ -12,7 +12,7 @@ HANDLER = PROJECT_DIR / "handler"
 ROOMS = sorted(path.parent.name for path in HANDLER.glob("*/__init__.py"))
 CALLERS = [
     path
-    for folder in ("handler", "scripts", "benchmarks", ".runpod")
+    for folder in ("handler", "gateway", "scripts", "benchmarks", ".runpod")
     for path in sorted((PROJECT_DIR / folder).rglob("*.py"))
 ]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from handler.errors import UploadFailed
 from handler.logs import configure, make_scrubber
+from handler.machine.shutdown import Shutdown
 from handler.runpod.fitness import Check
 from handler.runpod.serverless import Send, register_fitness_checks, serve
 
@@ -46,4 +47,4 @@ async def stop_jobs() -> None:
 configure("INFO", [SECRET])
 checks: tuple[Check, ...] = (first, second, third)
 register_fitness_checks(checks, close=lambda: Path("closed").touch(), scrub=make_scrubber([SECRET]))
-serve(handler, concurrency=2, stop_jobs=stop_jobs)
+serve(handler, concurrency=2, shutdown=Shutdown(), stop_jobs=stop_jobs)

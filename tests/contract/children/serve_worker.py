@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from handler.machine.shutdown import Shutdown
 from handler.runpod.serverless import Send, serve
 
 gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -27,4 +28,4 @@ async def stop_jobs() -> None:
     """Nothing is left to wait for: the tests end the worker when it is idle."""
 
 
-serve(handler, concurrency=int(os.environ["CONCURRENCY"]), stop_jobs=stop_jobs)
+serve(handler, concurrency=int(os.environ["CONCURRENCY"]), shutdown=Shutdown(), stop_jobs=stop_jobs)

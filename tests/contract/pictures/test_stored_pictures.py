@@ -114,7 +114,7 @@ def with_exif_at_the_end(data: bytes) -> bytes:
 
 def uncompressed(data: bytes) -> bytes | None:
     text = base64.b64encode(data).decode()
-    return decode_image("photo", text, "input.images[0]", LIMITS).uncompressed
+    return decode_image("photo", text, "input.images[0]", LIMITS).for_comfy
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from handler.comfy.process import ComfyProcess
 from handler.comfy.supervisor import Supervisor
 from handler.comfy_api.client import ComfyClient
 from handler.errors import ComfyExited, ComfyUnavailable
+from handler.machine.shutdown import Shutdown
 from handler.settings import child_environment
 from tests.fakes.comfy import free_port
 
@@ -61,7 +62,7 @@ def make(process: list[ComfyProcess]) -> MakeSupervisor:
                 return await comfy.is_answering()
 
         return Supervisor(
-            process[-1], is_answering, boot_timeout_s=boot_timeout_s, restarts=restarts
+            process[-1], is_answering, Shutdown(), boot_timeout_s=boot_timeout_s, restarts=restarts
         )
 
     return make

@@ -4,6 +4,7 @@ from typing import Any
 from handler.comfy.supervisor import Supervisor
 from handler.comfy_api.client import ComfyClient
 from handler.comfy_api.object_info import ObjectInfo
+from handler.machine.shutdown import Shutdown
 
 
 async def never() -> bool:
@@ -28,7 +29,7 @@ class Children(ComfyClient):
 
 def make_children() -> Children:
     # No test starts a process.
-    supervisor = Supervisor(None, never, boot_timeout_s=1, restarts=1)  # type: ignore[arg-type]
+    supervisor = Supervisor(None, never, Shutdown(), boot_timeout_s=1, restarts=1)  # type: ignore[arg-type]
     supervisor.generation = 1
     return Children(supervisor)
 

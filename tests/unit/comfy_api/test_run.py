@@ -16,6 +16,7 @@ from handler.comfy.supervisor import Supervisor
 from handler.comfy_api.client import ComfyClient
 from handler.comfy_api.run import PromptRun
 from handler.errors import ComfyExited, ComfyUnavailable, PromptLost, WorkflowRejected
+from handler.machine.shutdown import Shutdown
 from handler.settings import child_environment
 from tests.fakes.comfy import fake_argv, free_port, graph, node
 
@@ -36,7 +37,7 @@ class Stage:
             on_line=print,
         )
         self.supervisor = Supervisor(
-            self.process, self.is_answering, boot_timeout_s=30, restarts=restarts
+            self.process, self.is_answering, Shutdown(), boot_timeout_s=30, restarts=restarts
         )
 
     async def is_answering(self) -> bool:

@@ -15,6 +15,7 @@ RETRY = Fault("comfy_exited", "ComfyUI ended", True)
 FINAL_FAULT = Fault("invalid_image", "no picture", False)
 EVENTS: list[Any] = [
     model.Taken("gpu", NOW + 30_000),
+    model.Rerouted(RUNPOD),
     model.Claimed("endpoint"),
     model.Sent("remote", NOW + 2000),
     model.NotTaken(NOW + 1000),

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from handler.contract.addresses import BucketKey, HttpsUrl, RemoteImage
 from handler.contract.input_types import PROMPT_KEYS, Delivery, ImageFormat
 from handler.errors import InvalidImage, InvalidInput, InvalidWorkflow, JobError, MissingImage
 from handler.job.parse import Job, parse_job, request_id_of
 from handler.job.reencode import Encoding
 from handler.pictures.images import ImageLimits, InputImage, SentImage
-from handler.sources.addresses import BucketKey, HttpsUrl, RemoteImage
 from handler.workflow.prompt_edit import ModelNames, PromptEdit, compile_edit
 from handler.workflow.workflow import Workflow
 

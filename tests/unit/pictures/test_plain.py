@@ -16,7 +16,7 @@ BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
 def shown(data: bytes, *, limits: ImageLimits = LIMITS, as_photo: bool = False) -> Image.Image:
     """What ComfyUI opens."""
     image = check_image("a", data, "here", limits, as_photo=as_photo)
-    with Image.open(io.BytesIO(image.uncompressed or image.data)) as picture:
+    with Image.open(io.BytesIO(image.for_comfy or image.data)) as picture:
         picture.load()
     assert picture.size == (image.width, image.height)
     return picture

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from handler.bucket.client import Bucket
+from handler.contract.addresses import BucketKey, HttpsUrl, RemoteImage
 from handler.errors import ImageUnreachable, InvalidImage, WorkerError
 from handler.pictures.images import ImageLimits, InputImage, SentImage, check_image
-from handler.sources.addresses import BucketKey, HttpsUrl, RemoteImage
 from handler.sources.checker import PictureChecker
 from handler.sources.fetch import ImageFetcher
 from handler.sources.https import HttpsSource

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from handler.contract.addresses import HttpsUrl, IPAddress
 from handler.errors import ImageUnreachable, InvalidImage
-from handler.sources.addresses import HttpsUrl, IPAddress
 from handler.sources.https import HttpsSource
 from tests.fakes.https_site import Certificate, FixedResolver, HttpsSite, answer
 

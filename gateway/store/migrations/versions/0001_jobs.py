@@ -9,6 +9,12 @@ down_revision = None
 
 def upgrade() -> None:
     op.create_table(
+        "sends",
+        sa.Column("day", sa.String(length=10), nullable=False),
+        sa.Column("jobs", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("day"),
+    )
+    op.create_table(
         "api_keys",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("key_hash", sa.String(length=64), nullable=False),

@@ -1,0 +1,1 @@
+"""Routes: what callers, workers and operators ask over HTTP."""

@@ -1,0 +1,137 @@
+"""RunPod's client API for own GPUs: code written for RunPod runs on them unchanged."""
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+
+from gateway.api.bodies import read_json
+from gateway.api.context import Context, Ctx, Owner, check_rate, offload
+from gateway.api.queue import owned_job
+from gateway.api.status import result_url
+from gateway.edit.request import check_https
+from gateway.errors import InvalidRequest
+from gateway.job import OWN, RAW, Job, JobState
+
+router = APIRouter(prefix="/v2/own", tags=["as RunPod"])
+
+_SYNC_S = 90.0
+_STATES = {
+    JobState.QUEUED: "IN_QUEUE",
+    JobState.SENDING: "IN_QUEUE",
+    JobState.SENT: "IN_QUEUE",
+    JobState.RUNNING: "IN_PROGRESS",
+    JobState.FINISHING: "IN_PROGRESS",
+    JobState.SUCCEEDED: "COMPLETED",
+    JobState.FAILED: "FAILED",
+    JobState.CANCELLED: "CANCELLED",
+}
+
+
+@router.post("/run", dependencies=[Depends(check_rate)])
+async def run(request: Request, ctx: Ctx, owner: Owner) -> dict[str, Any]:
+    """Queue `{"input": {...}}`, which the worker gets as it is."""
+    job = await _submit(request, ctx, owner)
+    return {"id": job.id, "status": _STATES[job.state]}
+
+
+@router.post("/runsync", dependencies=[Depends(check_rate)])
+async def runsync(request: Request, ctx: Ctx, owner: Owner, wait: int | None = None) -> Any:
+    """As /run, and wait up to `wait` ms for the end."""
+    job = await _submit(request, ctx, owner)
+    left_s = min(max((wait or 0) / 1000, 1.0), 300.0) if wait else _SYNC_S
+    deadline = ctx.clock.monotonic() + left_s
+    with ctx.bell.listen(job.id) as rung:
+        while not job.state.is_final and not ctx.bell.is_closed:
+            left = deadline - ctx.clock.monotonic()
+            if left <= 0:
+                break
+            await ctx.bell.wait(rung, min(left, 0.5))
+            job = await offload(owned_job, ctx, owner, job.id)
+    return await offload(_status, ctx, job)
+
+
+@router.get("/status/{job_id}")
+def status(ctx: Ctx, owner: Owner, job_id: str) -> dict[str, Any]:
+    return _status(ctx, owned_job(ctx, owner, job_id))
+
+
+@router.post("/cancel/{job_id}")
+def cancel(ctx: Ctx, owner: Owner, job_id: str) -> dict[str, Any]:
+    job = owned_job(ctx, owner, job_id)
+    ctx.store.cancel(job.id, ctx.clock.now())
+    return {"id": job.id, "status": "CANCELLED"}
+
+
+@router.post("/retry/{job_id}")
+def retry(ctx: Ctx, owner: Owner, job_id: str) -> dict[str, Any]:
+    """A failed job once more. RunPod keeps its id; here the first end stays, so it is a new job."""
+    job = owned_job(ctx, owner, job_id)
+    if job.state is not JobState.FAILED or job.kind != RAW or job.input_key is None:
+        raise InvalidRequest("only a failed job of /run can be tried again")
+    with ctx.objects.open(job.input_key) as file:
+        again = ctx.creator.create_raw(owner, json.load(file), OWN, job.webhook_url)
+    return {"id": again.id, "status": "IN_QUEUE"}
+
+
+@router.get("/health")
+def health(ctx: Ctx, owner: Owner) -> dict[str, Any]:
+    counts = ctx.reads.counts()
+    running = counts.get((JobState.RUNNING, OWN), 0) + counts.get((JobState.FINISHING, OWN), 0)
+    workers = len(ctx.workers_in_touch())
+    ended = ctx.reads.ended(OWN)
+    return {
+        "jobs": {
+            "completed": ended.get(JobState.SUCCEEDED, 0),
+            "failed": ended.get(JobState.FAILED, 0),
+            "inProgress": running,
+            "inQueue": counts.get((JobState.QUEUED, OWN), 0),
+            "retried": 0,
+        },
+        "workers": {
+            "idle": max(0, workers - running), "running": min(workers, running),
+            "initializing": 0, "ready": workers, "throttled": 0, "unhealthy": 0,
+        },
+    }  # fmt: skip
+
+
+@router.post("/purge-queue")
+def purge(ctx: Ctx, owner: Owner) -> dict[str, Any]:
+    """Cancels the owner's jobs that wait."""
+    waiting = ctx.reads.waiting_of(owner, OWN)
+    now = ctx.clock.now()
+    removed = [job_id for job_id in waiting if ctx.store.cancel_waiting(job_id, now) is not None]
+    return {"removed": len(removed), "status": "completed"}
+
+
+async def _submit(request: Request, ctx: Context, owner: str) -> Job:
+    body = await read_json(request, ctx)
+    if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
+        raise InvalidRequest('the body must be {"input": {...}}')
+    webhook = body.get("webhook")
+    if webhook is not None:
+        webhook = check_https(webhook)
+    return await offload(ctx.creator.create_raw, owner, body["input"], OWN, webhook)
+
+
+def _status(ctx: Context, job: Job) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": job.id, "status": _STATES[job.state]}
+    if job.started_at is not None:
+        found["delayTime"] = job.started_at - job.created_at
+        if job.finished_at is not None:
+            found["executionTime"] = job.finished_at - job.started_at
+    if job.state is JobState.FAILED:
+        found["error"] = f"{job.error_code}: {job.error_message}"
+    if job.state is JobState.RUNNING and job.phase is not None:
+        found["output"] = {"phase": job.phase, "percent": job.percent}
+    if job.state is JobState.SUCCEEDED:
+        found |= _output(ctx, job)
+    return found
+
+
+def _output(ctx: Context, job: Job) -> dict[str, Any]:
+    if job.kind == RAW and job.output_key is not None:
+        with ctx.objects.open(job.output_key) as file:
+            answer = json.load(file)
+        return {"output": answer["output"]} if "output" in answer else {}
+    return {"output": {"image_url": result_url(ctx, job.result_key), "seed": job.seed}}

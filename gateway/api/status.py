@@ -1,0 +1,75 @@
+"""A job as callers see it."""
+
+from typing import Any
+
+from gateway.api.context import Context
+from gateway.job import Job, JobState
+
+
+def status_of(ctx: Context, job: Job) -> dict[str, Any]:
+    """Asks the database for its place in the queue, so it belongs into threads."""
+    position = ctx.reads.queue_position(job) if job.state is JobState.QUEUED else None
+    return {
+        "job_id": job.id,
+        "status": job.state.public,
+        "phase": job.phase,
+        "percent": job.percent,
+        "queue_position": position,
+        "eta_s": _eta_s(ctx, job, position),
+        "waiting_for": _waiting_for(ctx, job),
+        "attempts": job.tries,
+        "backend": job.backend,
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "prompt": job.prompt,
+        "model": job.model,
+        "ratio": job.ratio,
+        "seed": job.seed,
+        "steps": job.steps,
+        "cfg": job.cfg,
+        "result_key": job.result_key,
+        "result_url": result_url(ctx, job.result_key),
+        "imageUrl": result_url(ctx, job.result_key),
+        "results": [{**entry, "url": result_url(ctx, entry["key"])} for entry in job.results or ()],
+        "width": job.width,
+        "height": job.height,
+        "sha256": job.sha256,
+        "pixels_changed_outside": job.pixels_changed_outside,
+        "error": _error(job),
+        "timings": job.timings,
+    }
+
+
+def result_url(ctx: Context, key: str | None) -> str | None:
+    return None if key is None else ctx.url(f"/api/result/{key}")
+
+
+def _error(job: Job) -> dict[str, Any] | None:
+    if job.state is not JobState.FAILED:
+        return None
+    return {
+        "code": job.error_code, "message": job.error_message, "retryable": job.error_retryable,
+    }  # fmt: skip
+
+
+def _waiting_for(ctx: Context, job: Job) -> str | None:
+    if job.state.public != "queued":
+        return None
+    if job.waiting_for is not None:
+        return job.waiting_for
+    if job.backend == "own" and not ctx.workers_in_touch():
+        return "no_workers"
+    return "retry" if job.due_at > ctx.clock.now() and job.attempt else "queue"
+
+
+def _eta_s(ctx: Context, job: Job, position: int | None) -> int | None:
+    """By how long the latest jobs took; None where nothing is known."""
+    if job.state.is_final or (run_ms := ctx.median_run_ms()) is None:
+        return None
+    if position is None:
+        began = job.started_at or ctx.clock.now()
+        return max(0, (began + run_ms - ctx.clock.now()) // 1000)
+    workers = max(1, len(ctx.workers_in_touch()))
+    return -(-position // workers) * run_ms // 1000

@@ -1,0 +1,241 @@
+"""The composition root: settings to a running application."""
+
+import contextlib
+import os
+import secrets
+import socket
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from gateway.api import client, create, ops, problems, queue, runpod, uploads, worker
+from gateway.api.background import Background
+from gateway.api.bell import Bell
+from gateway.api.context import Context
+from gateway.api.envelope import Envelope
+from gateway.api.guard import Guard
+from gateway.api.metrics import Metrics
+from gateway.api.pollers import Pollers
+from gateway.clock import Clock, SystemClock
+from gateway.cloud import cloud_steps, make_cloud
+from gateway.edit.create import CreatePolicy, Creator
+from gateway.errors import InvalidSettings, StoreUnavailable
+from gateway.fetch import fetch_picture
+from gateway.job import OWN, RUNPOD, Job
+from gateway.objects import DiskObjects, ObjectStore, S3Objects
+from gateway.orchestrator import Orchestrator, Step
+from gateway.own import OwnGpus
+from gateway.settings import Settings, is_loopback
+from gateway.steps.finish import Finisher
+from gateway.steps.rescue import expire, lose_silent_workers
+from gateway.steps.sweep import Sweeper
+from gateway.store.database import Database, only_process
+from gateway.store.jobs import JobStore
+from gateway.store.keys import Keys
+from gateway.store.migrate import check_schema, migrate
+from gateway.store.reads import Reads
+from gateway.store.uploads import Uploads
+from gateway.store.workers import Workers
+from handler.logs import get_logger
+
+ROLES = ("all", "api", "orchestrator")
+DRAIN_S = 10.0
+# Long polls hold none; creates, statuses and results do, each for milliseconds.
+_THREADS = 64
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every command works with."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    objects: ObjectStore
+
+
+@contextlib.contextmanager
+def open_parts(settings: Settings, clock: Clock | None = None) -> Iterator[Parts]:
+    """Raises BootError."""
+    try:
+        settings.gateway_data_dir.mkdir(parents=True, exist_ok=True)
+        objects = _objects(settings)
+    except (OSError, StoreUnavailable) as exc:
+        raise InvalidSettings(f"GATEWAY_DATA_DIR {settings.gateway_data_dir}: {exc}") from exc
+    database = Database(settings.database_url)
+    try:
+        yield Parts(settings, clock or SystemClock(), database, objects)
+    finally:
+        database.close()
+
+
+@contextlib.contextmanager
+def open_serving(settings: Settings, role: str = "all") -> Iterator[FastAPI]:
+    """The application, with the database to itself if that is SQLite. Raises BootError."""
+    with open_parts(settings) as parts, only_process(settings.database_url):
+        if parts.database.is_sqlite:
+            if role != "all":
+                raise InvalidSettings("--role needs PostgreSQL: a SQLite file has one process")
+            migrate(parts.database)
+        else:
+            check_schema(parts.database)
+        yield make_app(parts, role)
+
+
+def make_app(parts: Parts, role: str = "all") -> FastAPI:
+    """Raises InvalidSettings."""
+    context = _context(parts)
+    _check_keys(context)
+    orchestrator = Orchestrator(_steps(context) if role != "api" else ())
+    context.wake_steps = orchestrator.hear
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        context.bell.open()
+        await anyio.to_thread.run_sync(_recover, context)
+        orchestrator.start()
+        yield
+        context.bell.close()
+        await orchestrator.stop(DRAIN_S)
+        if context.cloud is not None:
+            await context.cloud.client.aclose()
+        await context.background.drain(DRAIN_S)
+
+    app = FastAPI(
+        title="Qwen Image Edit gateway", version=ops.own_version(), lifespan=lifespan,
+        redoc_url=None,
+    )  # fmt: skip
+    app.state.context = context
+    problems.install(app)
+    app.include_router(ops.router)
+    if role != "orchestrator":
+        for routes in (create, queue, uploads, worker, client, runpod):
+            app.include_router(routes.router)
+    origins = parts.settings.origins
+    if origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["*"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id",
+                           "x-request-id"],
+            expose_headers=["x-request-id", "retry-after"],
+        )  # fmt: skip
+    app.add_middleware(Envelope, most_bytes=parts.settings.gateway_max_body_bytes)
+    return app
+
+
+def _context(parts: Parts) -> Context:
+    settings, clock, database, objects = (
+        parts.settings, parts.clock, parts.database, parts.objects,
+    )  # fmt: skip
+    process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    bell, reads, workers = Bell(), Reads(database), Workers(database)
+    metrics = Metrics(reads.counts, lambda: len(context.workers_in_touch()))
+
+    def hear(job: Job) -> None:
+        bell.hear(job)
+        metrics.hear(job)
+        context.wake_steps(job)
+
+    store = JobStore(database, settings.gateway_attempts, hear)
+    policy = CreatePolicy(
+        backend=RUNPOD if settings.gateway_route == "runpod" else OWN,
+        queue_ttl_ms=int(settings.gateway_queue_ttl_s * 1000),
+        open_jobs=settings.gateway_open_jobs,
+        result_prefix=settings.gateway_result_prefix,
+    )
+    finisher = Finisher(
+        store, objects, clock, fetch_picture, settings.gateway_result_prefix, process
+    )
+    context = Context(
+        settings=settings, clock=clock, store=store, reads=reads, uploads=Uploads(database),
+        workers=workers, objects=objects, creator=Creator(store, objects, clock, policy),
+        own=OwnGpus(
+            store, workers, objects, clock, int(settings.gateway_lease_s * 1000), process,
+            metrics.late_results.inc,
+        ),
+        finisher=finisher,
+        cloud=make_cloud(
+            settings, store, objects, clock, finisher, process, metrics.late_results.inc
+        ),
+        guard=Guard(settings, Keys(database).all), bell=bell, pollers=Pollers(),
+        background=Background(), metrics=metrics, worker_key=worker_key(settings),
+    )  # fmt: skip
+    return context
+
+
+def _steps(context: Context) -> list[Step]:
+    store, clock = context.store, context.clock
+    sweeper = Sweeper(
+        store, context.objects, clock, context.settings.gateway_result_prefix,
+        int(context.settings.gateway_result_days * 86_400_000),
+    )  # fmt: skip
+    return [
+        *(cloud_steps(context.cloud) if context.cloud is not None else ()),
+        Step("finish", 0.5, context.finisher.step),
+        Step("silent workers", 1, lambda: lose_silent_workers(store, clock)),
+        Step("expire", 5, lambda: expire(store, clock)),
+        Step("old results", 60, sweeper.results),
+        Step("old uploads", 60, sweeper.uploads),
+        Step("orphans", 3600, sweeper.orphans),
+    ]
+
+
+def _recover(context: Context) -> None:
+    """A process that has the database to itself finds only claims of the dead."""
+    if context.store.database.is_sqlite:
+        now = context.clock.now()
+        lease_ms = int(context.settings.gateway_lease_s * 1000)
+        freed = context.store.free_leases(now, now + lease_ms)
+        counts = {f"{state}/{backend}": n for (state, backend), n in context.reads.counts().items()}
+        log.info("recovered", claims_freed=freed, open_jobs=counts)
+
+
+def _check_keys(context: Context) -> None:
+    host, _ = context.settings.listen
+    if not context.guard.has_keys and not is_loopback(host):
+        raise InvalidSettings(
+            f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others and there are no "
+            "keys; set GATEWAY_API_KEYS=name=key, or run `python -m gateway keys add NAME`"
+        )
+
+
+def _objects(settings: Settings) -> ObjectStore:
+    if not settings.has_bucket:
+        return DiskObjects(settings.gateway_data_dir, settings.gateway_disk_bytes)
+    assert settings.bucket_endpoint_url is not None
+    assert settings.bucket_name is not None
+    assert settings.bucket_access_key_id is not None
+    assert settings.bucket_secret_access_key is not None
+    return S3Objects(
+        settings.bucket_endpoint_url, settings.bucket_name,
+        settings.bucket_access_key_id.get_secret_value(),
+        settings.bucket_secret_access_key.get_secret_value(), settings.gateway_data_dir / "tmp",
+    )  # fmt: skip
+
+
+def worker_key(settings: Settings) -> str:
+    """What is set, or else what is kept in the data folder, made at the first start."""
+    if settings.gateway_worker_key is not None:
+        return settings.gateway_worker_key.get_secret_value()
+    path = settings.gateway_data_dir / "worker-key"
+    try:
+        return _read_or_make(path)
+    except OSError as exc:
+        raise InvalidSettings(f"GATEWAY_DATA_DIR: {path} can't be read: {exc.strerror}") from exc
+
+
+def _read_or_make(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text().strip()

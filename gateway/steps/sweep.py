@@ -1,0 +1,65 @@
+"""What is no longer wanted goes: expired results and uploads, and what crashes have left behind."""
+
+from dataclasses import dataclass
+
+from gateway.clock import Clock
+from gateway.job import Job
+from gateway.objects import DiskObjects, ObjectStore
+from gateway.store.forget import expired_jobs, forget
+from gateway.store.jobs import JobStore
+from gateway.store.reads import Reads
+from gateway.store.uploads import Uploads
+from gateway.store.workers import Workers
+
+_MOST = 100
+# Older than any request that may still be on its way.
+_ORPHAN_MS = 3_600_000
+_FORGET_WORKER_MS = 7 * 86_400_000
+
+
+def delete_job(store: JobStore, objects: ObjectStore, job: Job, prefix: str, now: int) -> None:
+    """Its pictures, then its texts: safe to do again after it broke off."""
+    for folder in ("inputs/", "outputs/", prefix):
+        objects.delete(f"{folder}{job.id}")
+    forget(store, job, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweeper:
+    store: JobStore
+    objects: ObjectStore
+    clock: Clock
+    result_prefix: str
+    result_ms: int
+
+    def results(self) -> int:
+        """Of jobs that ended long ago."""
+        now = self.clock.now()
+        found = expired_jobs(self.store, now - self.result_ms, _MOST)
+        for job_id in found:
+            if (job := self.store.get(job_id)) is not None:
+                delete_job(self.store, self.objects, job, self.result_prefix, now)
+        return len(found)
+
+    def uploads(self) -> int:
+        uploads = Uploads(self.store.database)
+        found = uploads.expired(self.clock.now(), _MOST)
+        for upload_id, key in found:
+            self.objects.delete(key)
+            uploads.remove(upload_id)
+        return len(found)
+
+    def orphans(self) -> int:
+        """Objects of a create that a crash cut off before its row was written."""
+        before = self.clock.now() - _ORPHAN_MS
+        names = [name for name, at in self.objects.folders("inputs/") if at < before]
+        removed = 0
+        for start in range(0, len(names), 500):
+            part = names[start : start + 500]
+            for name in set(part) - Reads(self.store.database).known(part):
+                self.objects.delete(f"inputs/{name}")
+                removed += 1
+        if isinstance(self.objects, DiskObjects):
+            self.objects.drop_abandoned(self.clock.now())
+        Workers(self.store.database).forget(self.clock.now() - _FORGET_WORKER_MS)
+        return removed
