@@ -104,10 +104,11 @@ class Runner:
                         ended_at_s=execution.ended_at_s,
                     )
                     with timings.phase("collect"):
-                        outputs = await read_outputs(folder, execution, job.encoding)
+                        outputs = await read_outputs(folder, execution, job.encoding, prompt)
                 finally:
                     with contextlib.suppress(ComfyProtocol):
                         folder.drop_strays(prompt_run.files)
+                    folder.drop_new(prompt_run.spans)
             # Within the folder's life: large files are sent from there.
             reporter.report("deliver", percent=99)
             return await self._deliver(job, outputs, timings, prompt_id, workflow.seed)
