@@ -181,7 +181,7 @@ def _find_models(settings: Settings, places: tuple[Place, ...]) -> tuple[FoundMo
 
 def _files_ahead(models: Iterable[FoundModel]) -> list[AheadFile]:
     """In the order in which an edit loads them."""
-    order = {"clip": 0, "vae": 1, "unet": 2, "loras": 3}
+    order = {"clip": 0, "text_encoders": 0, "vae": 1, "unet": 2, "diffusion_models": 2, "loras": 3}
     return [
         AheadFile(found.path, readers=4 if found.path.is_relative_to(VOLUME) else 1)
         for found in sorted(models, key=lambda found: order.get(found.model.folder, len(order)))

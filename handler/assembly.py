@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from handler.bucket import Bucket
-from handler.comfy import ComfyPaths, Supervisor
+from handler.comfy import ComfyPaths, Supervisor, torch_cuda
 from handler.comfy_api import ComfyClient
 from handler.job import AnswerLimits, Deliverer, Endpoint, JobRules, Runner, warm_up
-from handler.machine import Shutdown
+from handler.machine import Shutdown, gpu_fault
 from handler.models import FoundModel
 from handler.runpod import Check, fitness_checks
-from handler.settings import Settings, child_environment
+from handler.settings import Settings, child_environment, cuda_selection
 from handler.sources import HttpsSource, ImageFetcher, PictureChecker
 from handler.workflow import ModelNames
 
@@ -33,8 +33,11 @@ def assemble(
     stack.callback(checker.close)
     runner = _make_runner(settings, paths, supervisor, bucket, checker)
     names = ModelNames.of(at.model for at in models)
-    checks = (*fitness_checks(models, bucket, supervisor), _can_check_pictures(checker))
-    if settings.worker_warmup:
+    checks = (
+        *fitness_checks(models, bucket, supervisor, partial(_gpu_fault, settings)),
+        _can_check_pictures(checker),
+    )
+    if settings.worker_warmup and not names.missing:
         checks = (*checks, _warmed_up(runner, names, supervisor))
     endpoint = Endpoint(
         runner,
@@ -45,6 +48,14 @@ def assemble(
         shutdown,
     )
     return endpoint, checks
+
+
+def _gpu_fault(settings: Settings) -> str | None:
+    """For jobs of callers, who would wait an hour for what a GPU does in seconds."""
+    if settings.is_local or "--cpu" in settings.comfy_argv_tail:
+        return None
+    visible = cuda_selection()["visible_devices"]
+    return gpu_fault(torch_cuda(settings.comfy_python), visible)
 
 
 def _can_check_pictures(checker: PictureChecker) -> Check:

@@ -145,6 +145,7 @@ def _failure(messages: Mapping[str, Any]) -> WorkerError:
     reason = str(fault.get("exception_message", "")).partition(_EDITOR_ADVICE)[0].strip()
     kind = _kind(exception_type, reason)
     if kind is DiskFull:
+        # Jobs remove what they leave, so nothing in this worker will free the disk.
         reason += "; give the endpoint a larger container disk, or have the workflow save less"
     error = kind(
         f"node {node_id} ({class_type}) raised {exception_type}: {reason}",
@@ -152,6 +153,8 @@ def _failure(messages: Mapping[str, Any]) -> WorkerError:
         class_type=class_type,
         exception_type=exception_type,
     )
+    if kind is DiskFull:
+        error.refresh_worker = True
     if damage(exception_type, reason) is Damage.DEVICE:
         # Another worker has another GPU.
         error.refresh_worker = error.retryable = True

@@ -25,7 +25,7 @@ def warm_up_nodes(names: ModelNames) -> dict[str, dict[str, Any]]:
     """
     edit = PromptEdit(
         models=names, prompt="warm up", negative_prompt="", ratio=None, seed=0, steps=1, cfg=1.0,
-        lora_strength=1.0,
+        lora_strength=1.0 if names.lora else 0.0,
     )  # fmt: skip
     nodes = compile_edit(edit, [InputImage("tiny.png", b"", "png", _SIDE, _SIDE)])
     nodes["78"] = {

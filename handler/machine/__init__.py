@@ -2,7 +2,7 @@
 
 from handler.machine.at_once import run_at_once
 from handler.machine.daemon_thread import in_daemon_thread
-from handler.machine.gpu import Gpu, cuda_first, has_gpu, read_gpus
+from handler.machine.gpu import Gpu, cuda_first, gpu_fault, has_gpu, read_gpus
 from handler.machine.host_memory import host_memory_bytes
 from handler.machine.malloc import return_large_buffers
 from handler.machine.messages import receive_message, send_message
@@ -20,6 +20,7 @@ __all__ = [
     "cuda_first",
     "end_forks_with_worker",
     "end_with_parent",
+    "gpu_fault",
     "has_gpu",
     "host_memory_bytes",
     "in_daemon_thread",

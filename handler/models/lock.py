@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 from handler.errors import InvalidModelsLock, ModelCorrupt
 from handler.nearest import nearest
@@ -25,7 +25,7 @@ _REVISION = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PROFILE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
-_OPTIONAL = ("sample_sha256", "profiles")
+_OPTIONAL = ("sample_sha256", "profiles", "role")
 _KINDS: dict[str, tuple[type, str]] = {"bytes": (int, "an integer"), "profiles": (list, "a list")}
 
 # The safetensors library refuses a longer header (MAX_HEADER_SIZE in its source).
@@ -33,6 +33,9 @@ _MAX_HEADER_BYTES = 100_000_000
 _READ_BYTES = 8 * 1024 * 1024
 _SAMPLES = 16
 _SAMPLE_BYTES = 4096
+
+Role = Literal["unet", "clip", "vae", "lightning"]
+"""What prompt mode uses a file as."""
 
 FaultKind = Literal[
     "empty", "git_lfs_pointer", "html_page", "not_safetensors", "truncated", "wrong_size",
@@ -56,6 +59,7 @@ class ModelFile:
     sha256: str
     licence: str
     sample_sha256: str | None = None
+    role: Role | None = None
 
     @property
     def place(self) -> str:
@@ -139,6 +143,10 @@ def _duplicates(entries: list[dict[str, Any]], profile: str) -> Iterator[str]:
         other = first.setdefault((min(model.folders), model.file), number)
         if other != number:
             yield f"model {number} ({model.file}): the same file as model {other}"
+    of_role: dict[str, int] = {}
+    for number, model in _members(entries, profile):
+        if model.role and (other := of_role.setdefault(model.role, number)) != number:
+            yield f"model {number} ({model.file}): the same role as model {other}: {model.role}"
 
 
 def _bad_lock(path: Path, faults: list[str]) -> InvalidModelsLock:
@@ -185,6 +193,9 @@ def _value_fault(key: str, value: Any) -> str | None:
                 {"", ".", ".."} & set(value.split("/"))
             )
             return None if plain else "must be a relative path with no '..'"
+        case "role":
+            roles = get_args(Role)
+            return None if value in roles else f"must be one of {', '.join(roles)}"
         case "licence":
             return None if value.strip() else "must be a licence's name"
         case "profiles":

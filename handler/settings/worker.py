@@ -11,14 +11,44 @@ from handler.pictures import ImageLimits
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 
 # A picture up to this size is kept a second time, at 3 or 4 bytes a pixel, as long as its job.
+# Beyond it ComfyUI's own Pillow refuses a picture as a decompression bomb (Image.MAX_IMAGE_PIXELS,
+# twice).
+_COMFY_PIXELS = 178_956_970
 _UNCOMPRESSED_PIXELS = 2048 * 2048
 
 
-def _split_shell(value: str) -> str:
+# What the worker sets itself, by what for.
+_WORKERS_OWN = {
+    "--listen": "ComfyUI has no password, and listens on 127.0.0.1 only",
+    "--port": "set COMFY_PORT",
+    "--tls-keyfile": "the worker talks to ComfyUI without TLS",
+    "--tls-certfile": "the worker talks to ComfyUI without TLS",
+    "--input-directory": "set WORKER_RUN_DIR",
+    "--output-directory": "set WORKER_RUN_DIR",
+    "--temp-directory": "set WORKER_RUN_DIR",
+    "--user-directory": "set WORKER_RUN_DIR",
+    "--base-directory": "set WORKER_RUN_DIR and WORKER_MODELS_DIR",
+    "--database-url": "the worker keeps none",
+    "--front-end-root": "the editor is not served",
+    "--front-end-version": "the editor is not served",
+    "--multi-user": "the worker is the only user",
+    "--auto-launch": "there is no browser",
+    "--windows-standalone-build": "there is no browser",
+    "--quick-test-for-ci": "ComfyUI would end at once",
+}
+
+
+def _check_comfy_args(value: str) -> str:
     try:
-        shlex.split(value)
+        arguments = shlex.split(value)
     except ValueError as exc:
         raise ValueError(f"can't be split like a shell command: {exc}") from exc
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        # ComfyUI's parser takes the beginning of a name for the whole.
+        own = [full for full in _WORKERS_OWN if len(name) > 3 and full.startswith(name)]
+        if own:
+            raise ValueError(f"{name} is the worker's own: {_WORKERS_OWN[own[0]]}")
     return value
 
 
@@ -85,7 +115,12 @@ class WorkerFields(BaseModel):
         int, Field(ge=1, description="largest picture, in bytes once base64 is decoded")
     ] = 20_000_000
     worker_max_image_pixels: Annotated[
-        int, Field(ge=1, description="largest picture, in pixels (all frames together)")
+        int,
+        Field(
+            ge=1,
+            le=_COMFY_PIXELS,
+            description="largest picture, in pixels (all frames together)",
+        ),
     ] = 64_000_000
     worker_fetch_timeout_s: Annotated[
         float, Field(gt=0, le=600, description="longest time to fetch a picture from its address")
@@ -113,7 +148,7 @@ class WorkerFields(BaseModel):
     )
     comfy_args: Annotated[
         str,
-        AfterValidator(_split_shell),
+        AfterValidator(_check_comfy_args),
         Field(description="appended to ComfyUI's command line, split as a shell would"),
     ] = ""
     comfy_dir: Annotated[Path, Field(description="ComfyUI's source")] = (

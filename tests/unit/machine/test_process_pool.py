@@ -111,7 +111,7 @@ def test_one_that_ended_while_it_was_idle_is_replaced() -> None:
     async def work(pool: ProcessPool) -> None:
         before = await pid_of(pool)
         os.kill(before, signal.SIGKILL)
-        await until(lambda: before not in children())
+        await until(lambda: psutil.Process(before).status() == psutil.STATUS_ZOMBIE)
         assert await pid_of(pool) != before
 
     with_pool(work)
