@@ -1,6 +1,7 @@
 # The worker's image. Name the target that you want:
 #
 #   docker build --target worker .        no weights inside; they come from a volume
+#   docker build --target gateway .       queue API and page, without torch and ComfyUI
 #   docker build --target test .          the worker with its tests
 #   docker build --target worker-baked .  the weights of models.lock inside (31 GB more)
 #
@@ -72,6 +73,7 @@ RUN python3 -m venv --without-pip /opt/handler \
 FROM build AS comfyui
 COPY comfy/comfyui.lock /build/comfy/comfyui.lock
 COPY scripts/vendor_comfyui.py /build/scripts/vendor_comfyui.py
+COPY scripts/vendoring/ /build/scripts/vendoring/
 # Upstream's models/ has only folders for each kind of model. They move to where the weights are,
 # and a link stands in their place, so that ComfyUI and whatever looks under it find the same files.
 # Here byte code is compared with its source by hash: images made from this one may patch ComfyUI.
@@ -132,6 +134,53 @@ COPY --from=code /app /app
 ARG SOURCE="" REVISION="" VERSION=""
 LABEL org.opencontainers.image.title="Qwen Image Edit worker" \
       org.opencontainers.image.description="RunPod serverless worker for Qwen Image Edit 2509" \
+      org.opencontainers.image.licenses="GPL-3.0-or-later" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.version="${VERSION}"
+
+
+FROM build AS gateway-env
+COPY requirements-gateway.lock /build/requirements.lock
+# botocore brings the descriptions of all of AWS, 28 MB, and S3 is used. Packages' own tests are a
+# tenth of the rest.
+RUN python3 -m venv --without-pip /opt/gateway \
+    && pip --python /opt/gateway/bin/python install --no-cache-dir --no-compile --no-deps \
+        --only-binary :all: --require-hashes --progress-bar off -r /build/requirements.lock \
+    && find /opt/gateway/lib/python3.11/site-packages/botocore/data -mindepth 1 -maxdepth 1 \
+        -type d ! -name s3 -exec rm -r {} + \
+    && find /opt/gateway/lib -type d -name tests -prune -exec rm -r {} + \
+    && /opt/gateway/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+        /opt/gateway/lib
+
+
+FROM base AS gateway
+COPY --from=gateway-env /opt/gateway /opt/gateway
+RUN install -d -o 10001 -g 10001 /data
+ENV GATEWAY_DATA_DIR=/data \
+    GATEWAY_LISTEN=0.0.0.0:8787 \
+    LANG=C.UTF-8 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/app \
+    PYTHONUNBUFFERED=1
+WORKDIR /app
+COPY LICENSE /app/
+COPY handler/__init__.py handler/errors.py handler/logs.py /app/handler/
+COPY handler/contract/ /app/handler/contract/
+COPY handler/pictures/ /app/handler/pictures/
+COPY examples/portrait.jpg /app/examples/
+COPY gateway/ /app/gateway/
+USER 10001:10001
+VOLUME /data
+EXPOSE 8787
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["/opt/gateway/bin/python", "-I", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8787/health', timeout=4)"]
+ENTRYPOINT ["/usr/bin/tini", "--"]
+CMD ["/opt/gateway/bin/python", "-m", "gateway", "serve"]
+ARG SOURCE="" REVISION="" VERSION=""
+LABEL org.opencontainers.image.title="Qwen Image Edit gateway" \
+      org.opencontainers.image.description="Queue API, orchestrator and page for Qwen Image Edit" \
       org.opencontainers.image.licenses="GPL-3.0-or-later" \
       org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.revision="${REVISION}" \

@@ -34,7 +34,7 @@ gateway: .venv/installed.sha256 ## the gateway alone, with the variables that ar
 worker: setup ## the worker in RunPod's loop, with the RUNPOD_ variables that are set
 	@$(PY) scripts/run_worker.py $(ARGS)
 
-test: setup lint types unit contract integration ## everything that CI checks
+test: setup lint types unit contract browser integration ## everything that CI checks
 
 lint: .venv/installed.sha256 ## style, and the arrows between modules
 	@.venv/bin/ruff check handler gateway scripts tests comfy benchmarks .runpod
@@ -52,6 +52,9 @@ contract: setup ## our stand-ins against the real ComfyUI, SDK and S3 server; do
 
 integration: setup ## the whole worker against the real ComfyUI on the CPU
 	@.venv/bin/python -m pytest tests/integration $(ARGS)
+
+browser: .venv/installed.sha256 ## the page in a real browser, which is brought where there is none
+	@.venv/bin/python -m pytest tests/browser $(ARGS)
 
 format: ## rewrite the code in the one style
 	@.venv/bin/ruff check --fix handler gateway scripts tests comfy benchmarks .runpod

@@ -13,7 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.api import client, create, ops, problems, queue, runpod, uploads, worker
+from gateway.api import client, create, ops, page, problems, prompts, queue, runpod, uploads, worker
 from gateway.api.background import Background
 from gateway.api.bell import Bell
 from gateway.api.context import Context
@@ -100,7 +100,7 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         context.bell.open()
-        await anyio.to_thread.run_sync(_recover, context)
+        await anyio.to_thread.run_sync(free_claims, context)
         orchestrator.start()
         yield
         context.bell.close()
@@ -117,7 +117,7 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     problems.install(app)
     app.include_router(ops.router)
     if role != "orchestrator":
-        for routes in (create, queue, uploads, worker, client, runpod):
+        for routes in (create, queue, uploads, prompts, worker, client, runpod, page):
             app.include_router(routes.router)
     origins = parts.settings.origins
     if origins:
@@ -188,7 +188,7 @@ def _steps(context: Context) -> list[Step]:
     ]
 
 
-def _recover(context: Context) -> None:
+def free_claims(context: Context) -> None:
     """A process that has the database to itself finds only claims of the dead."""
     if context.store.database.is_sqlite:
         now = context.clock.now()
@@ -196,6 +196,8 @@ def _recover(context: Context) -> None:
         freed = context.store.free_leases(now, now + lease_ms)
         counts = {f"{state}/{backend}": n for (state, backend), n in context.reads.counts().items()}
         log.info("recovered", claims_freed=freed, open_jobs=counts)
+    if context.cloud is None and any(key[1] == RUNPOD for key in context.reads.counts()):
+        log.error("jobs are open at RunPod, and RUNPOD_API_KEY and RUNPOD_ENDPOINT_ID are not set")
 
 
 def _check_keys(context: Context) -> None:

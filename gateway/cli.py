@@ -1,9 +1,11 @@
 """`python -m gateway`: serve, and what an operator does beside it."""
 
 import argparse
+import asyncio
 import json
 import secrets
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
@@ -12,9 +14,10 @@ from typing import Any
 import uvicorn
 
 from gateway.api.guard import hash_key
-from gateway.app import DRAIN_S, ROLES, open_parts, open_serving, worker_key
+from gateway.app import DRAIN_S, ROLES, free_claims, open_parts, open_serving, worker_key
+from gateway.cloud import look_once
 from gateway.deploy import main as deploy
-from gateway.errors import GatewayError, InvalidRequest
+from gateway.errors import GatewayError, InvalidRequest, InvalidSettings
 from gateway.settings import Settings, read_settings, secret_values, unknown_variables
 from gateway.store.jobs import JobStore
 from gateway.store.keys import Keys
@@ -70,6 +73,10 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("job", help="print all that is known of a job")
     command.add_argument("id")
     command.set_defaults(run=_job)
+    command = commands.add_parser(
+        "recover", help="look once at every open job at RunPod, and fetch its result"
+    )
+    command.set_defaults(run=_recover)
     commands.add_parser("deploy", help="make RunPod's endpoint what deploy.toml says")
     return parser
 
@@ -96,6 +103,9 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         )  # fmt: skip
         log.info("serving", listen=settings.gateway_listen, role=options.role)
         server = _Server(config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn raises the signal again once it has drained; by then it is answered.
+            signal.signal(number, lambda *_: None)
         server.run()
         return 0 if server.started else 1
 
@@ -155,6 +165,20 @@ def _worker_env(settings: Settings, options: argparse.Namespace) -> int:
     name = options.name or f"gpu-{secrets.token_hex(4)}"
     found = worker_environment(url, worker_key(settings), name, settings.gateway_lease_s)
     _print("\n".join(f"{name}={shlex.quote(value)}" for name, value in found.items()))
+    return 0
+
+
+def _recover(settings: Settings, _options: argparse.Namespace) -> int:
+    """For when the gateway is down, as RunPod keeps results for half an hour only."""
+    configure("WARNING", secret_values(settings))
+    with open_serving(settings) as app:
+        context = app.state.context
+        if context.cloud is None:
+            raise InvalidSettings("recover needs RUNPOD_API_KEY and RUNPOD_ENDPOINT_ID")
+        free_claims(context)
+        looked_at = asyncio.run(look_once(context.cloud))
+        counts = {f"{state}/{backend}": n for (state, backend), n in context.reads.counts().items()}
+        _print(json.dumps({"looked_at": looked_at, "open": counts}))
     return 0
 
 

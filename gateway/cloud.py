@@ -1,5 +1,6 @@
 """RunPod's part of the gateway, put together: there when its key and endpoint are set."""
 
+import asyncio
 from collections.abc import Callable
 
 from gateway.clock import Clock
@@ -10,6 +11,7 @@ from gateway.runpod.client import RunPodClient
 from gateway.runpod.inbox import Inbox
 from gateway.runpod.tokens import Tokens
 from gateway.settings import Settings
+from gateway.steps.arrive import Arrivals
 from gateway.steps.cloud import Cloud, CloudPolicy, Trouble
 from gateway.steps.dispatch import Dispatcher
 from gateway.steps.finish import Finisher
@@ -57,7 +59,8 @@ def make_cloud(
 
 
 def cloud_steps(cloud: Cloud) -> list[Step]:
-    dispatcher, reconciler, watcher = Dispatcher(cloud), Reconciler(cloud), Watcher(cloud)
+    arrivals, watcher = Arrivals(cloud), Watcher(cloud)
+    dispatcher, reconciler = Dispatcher(cloud, arrivals), Reconciler(cloud, arrivals)
     return [
         Step("send", 0.5, dispatcher.send, _RUNNERS, _is_to_send),
         Step("rescue", 0.5, dispatcher.rescue, 1, _is_to_rescue),
@@ -65,6 +68,20 @@ def cloud_steps(cloud: Cloud) -> list[Step]:
         Step("explain", 3, watcher.explain),
         Step("overflow", 0.5, watcher.overflow),
     ]
+
+
+async def look_once(cloud: Cloud) -> int:
+    """Every job that RunPod has is looked at, and its result fetched if there is one. Says at how
+    many; fewer than there are when RunPod does not answer."""
+    await asyncio.to_thread(cloud.rows.look_at_all, cloud.clock.now())
+    reconciler, looked_at = Reconciler(cloud, Arrivals(cloud)), 0
+    # None twice: what is looked at falls due again later than this began.
+    most = await cloud.open_count()
+    while looked_at < most and (moved := await reconciler.look()):
+        looked_at += moved
+    while await asyncio.to_thread(cloud.finisher.step):
+        pass
+    return looked_at
 
 
 def _is_to_send(job: Job) -> bool:

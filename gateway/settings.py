@@ -291,7 +291,8 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, list
     known = [name.upper() for name in Settings.model_fields]
     known += [f"{name.upper()}_FILE" for name, field in fields if is_secret(field)]
     return {
-        name: difflib.get_close_matches(name, known, n=1)
+        # The prefix alone makes any two of them alike.
+        name: difflib.get_close_matches(name, known, n=1, cutoff=0.75)
         for name in sorted(environ)
         if name.startswith("GATEWAY_") and name not in known
     }

@@ -2,15 +2,14 @@
 
 What is imported at the top is what ComfyUI's start needs."""
 
-import argparse
 import asyncio
 import contextlib
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
+from handler.arguments import check_has_test_input, make_parser
 from handler.comfy import (
     ComfyPaths,
     ComfyProcess,
@@ -63,7 +62,7 @@ def main() -> int:
             log.warning("unknown setting", name=name, nearest=near)
         is_told = bool(arguments.test_input or arguments.rp_serve_api)
         if settings.is_local and not is_told:
-            _check_has_test_input()
+            check_has_test_input()
         _run(settings, is_local=settings.is_local or is_told)
     except WorkerError as error:
         log.error("worker ends", code=error.code, message=error.message, details=error.details)
@@ -196,44 +195,6 @@ def _leave_on_sigterm(shutdown: Shutdown) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
-
-
-def _check_has_test_input() -> None:
-    if not Path("test_input.json").exists():
-        raise SystemExit(
-            "python -m handler: nothing to run. RUNPOD_WEBHOOK_GET_JOB is not set, so this is a "
-            "local run:\ngive a job with --test_input or in ./test_input.json, or serve HTTP with "
-            "--rp_serve_api."
-        )
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Only to refuse what nobody reads and to explain; the SDK reads its flags itself."""
-    parser = argparse.ArgumentParser(
-        prog="python -m handler",
-        description="The worker. On RunPod it takes jobs; elsewhere it runs one test job or "
-        "serves the SDK's local API. Everything else is set by environment variables. Without a "
-        "GPU: `python -m handler compile JOB.json` prints the workflow that a job in prompt mode "
-        "becomes, `validate JOB.json` what is wrong with a job, `convert GRAPH.json` the API "
-        "format of a graph that the editor saved, `schema input` and `schema output` the contract.",
-        epilog=_settings_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--test_input", metavar="JSON", help='one job: {"input": {...}}')
-    parser.add_argument("--rp_serve_api", action="store_true", help="serve /run and /runsync")
-    parser.add_argument("--rp_api_host", help="default: localhost")
-    parser.add_argument("--rp_api_port", type=int, help="default: 8000")
-    parser.add_argument("--rp_api_concurrency", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--rp_log_level", help=argparse.SUPPRESS)
-    parser.add_argument("--rp_debugger", action="store_true", help=argparse.SUPPRESS)
-    return parser
-
-
-def _settings_help() -> str:
-    lines = ["environment variables:"]
-    for name, field in Settings.model_fields.items():
-        lines.append(f"  {name.upper()}\n      {field.description} [{field.default}]")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from functools import partial
 from handler.bucket import Bucket
 from handler.comfy import ComfyPaths, Supervisor, torch_cuda
 from handler.comfy_api import ComfyClient
-from handler.job import AnswerLimits, Deliverer, Endpoint, JobRules, Runner, warm_up
+from handler.job import AnswerLimits, Deliverer, Endpoint, JobRules, Pruner, Runner, warm_up
 from handler.machine import Shutdown, gpu_fault
 from handler.models import FoundModel
 from handler.runpod import Check, fitness_checks
@@ -31,12 +31,10 @@ def assemble(
         settings.image_limits, child_environment(), settings.worker_concurrency
     )
     stack.callback(checker.close)
-    runner = _make_runner(settings, paths, supervisor, bucket, checker)
     names = ModelNames.of(at.model for at in models)
-    checks = (
-        *fitness_checks(models, bucket, supervisor, partial(_gpu_fault, settings)),
-        _can_check_pictures(checker),
-    )
+    runner = _make_runner(settings, paths, supervisor, bucket, checker, names)
+    checks = fitness_checks(models, bucket, supervisor, partial(_gpu_fault, settings))
+    checks = (*checks, _can_check_pictures(checker))
     if settings.worker_warmup and not names.missing:
         checks = (*checks, _warmed_up(runner, names, supervisor))
     endpoint = Endpoint(
@@ -82,6 +80,7 @@ def _make_runner(
     supervisor: Supervisor,
     bucket: Bucket | None,
     checker: PictureChecker,
+    names: ModelNames,
 ) -> Runner:
     limits = AnswerLimits(settings.worker_run_limit_bytes, settings.worker_runsync_limit_bytes)
     return Runner(
@@ -96,6 +95,7 @@ def _make_runner(
             timeout_s=settings.worker_fetch_timeout_s,
         ),
         Deliverer(bucket, limits),
+        Pruner(settings.comfy_dir, names) if settings.worker_prune else None,
         job_timeout_s=settings.worker_job_timeout_s,
         interrupt_grace_s=settings.comfy_interrupt_grace_s,
         most_nodes=settings.worker_max_nodes,

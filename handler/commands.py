@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from handler.comfy_api import ComfyClient
-from handler.contract import SCHEMAS, RemoteImage, schema_of
+from handler.contract import SCHEMAS, Fit, RemoteImage, schema_of
 from handler.editor import convert_editor_graph
 from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
-from handler.job import Job, JobRules, parse_job
+from handler.job import Job, JobRules, parse_job, prepare_edit
 from handler.models import read_models_lock
 from handler.pictures import InputImage, SentImage, decode_image
 from handler.settings import Settings, read_settings
@@ -66,13 +66,17 @@ def _compile(options: argparse.Namespace, settings: Settings) -> None:
     if isinstance(job.workflow, Workflow):
         _print_json(job.workflow.nodes)
         return
-    pictures = _check_pictures(job, settings)
-    if len(pictures) < len(job.images):
+    pictures, mask = _check_pictures(job, settings)
+    if len(pictures) < len(job.images) or isinstance(job.mask, RemoteImage):
         raise InvalidInput(
             "what a prompt becomes depends on its pictures' sizes, and no address is opened here: "
             "put the pictures themselves into the job"
         )
-    _print_json(compile_edit(job.workflow, pictures))
+    if job.mask is None and job.workflow.fit is not Fit.EXTEND:
+        _print_json(compile_edit(job.workflow, pictures))
+        return
+    # What is loaded then are pieces that the worker makes.
+    _print_json(prepare_edit(job.workflow, pictures, mask).workflow.nodes)
 
 
 def _validate(options: argparse.Namespace, settings: Settings) -> None:
@@ -92,19 +96,22 @@ def _validate(options: argparse.Namespace, settings: Settings) -> None:
             )
         case _:
             print(f"The job is good: a prompt, {pictures}.")
-    addresses = [str(image.address) for image in job.images if isinstance(image, RemoteImage)]
+    sent = [*job.images, job.mask]
+    addresses = [str(image.address) for image in sent if isinstance(image, RemoteImage)]
     if addresses:
         print(f"Not opened here, only when the job runs: {', '.join(addresses)}")
 
 
-def _check_pictures(job: Job, settings: Settings) -> list[InputImage]:
-    """Of those that the job holds itself. In this process: whoever runs it waits for it."""
+def _check_pictures(job: Job, settings: Settings) -> tuple[list[InputImage], InputImage | None]:
+    """Those that the job holds itself, and its mask. In this process: whoever runs it waits."""
     as_photo = isinstance(job.workflow, PromptEdit)
-    return [
-        decode_image(image.name, image.text, image.where, settings.image_limits, as_photo=as_photo)
-        for image in job.images
-        if isinstance(image, SentImage)
-    ]
+
+    def check(image: SentImage) -> InputImage:
+        limits = settings.image_limits
+        return decode_image(image.name, image.text, image.where, limits, as_photo=as_photo)
+
+    pictures = [check(image) for image in job.images if isinstance(image, SentImage)]
+    return pictures, check(job.mask) if isinstance(job.mask, SentImage) else None
 
 
 def _count(things: Sized, name: str) -> str:

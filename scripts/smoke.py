@@ -1,9 +1,10 @@
 """One edit on the real weights and the GPU of this machine: what `make smoke` does.
 
 Edits examples/portrait.jpg three times in one worker, with a seed, another, and the first again;
-checks what can be checked without an eye; shows the time of each phase and the memory that the
-card needed. Pictures and a report go to out/smoke/: look at side-by-side.png. The weights of
-models.lock are looked for in WORKER_MODELS_DIR and on a volume, and fetched (31 GB) if missing.
+checks what can be checked without an eye; measures by three more edits how well they line up with
+the photo; shows the time of each phase and the memory that the card needed. Pictures and a report
+go to out/smoke/: look at side-by-side.png. The weights of models.lock are looked for in
+WORKER_MODELS_DIR and on a volume, and fetched (31 GB) if missing.
 
 Exit codes: 0 all checks passed; 1 one failed, or there was no picture; 2 wrong arguments;
 3 this machine has no GPU.
@@ -23,6 +24,7 @@ from typing import Any
 
 from edit_job import EXAMPLES, PROJECT_DIR, make_job
 from image_engines import EngineError, Mount
+from line_up import LineUp, line_up
 from picture_checks import Finding, beside, check_picture, check_repeat, decode
 from PIL import Image
 from served_worker import ServedWorker, WorkerFailed, image_worker, local_worker
@@ -62,16 +64,17 @@ def main() -> int:
         with open_worker(arguments, say) as worker, PeakMemory() as memory:
             answers = [worker.edit(make_job("smoke", _PHOTO, None, seed)) for seed in
                        (_SEED, _SEED + 1, _SEED)]  # fmt: skip
+            lined_up = line_up(_PHOTO, worker.edit)
     except WorkerError as error:
         print(f"smoke: {error.code}: {error.message}", file=sys.stderr)
         return 1
-    except (EngineError, WorkerFailed) as error:
+    except (EngineError, WorkerFailed, OSError) as error:
         print(f"smoke: {error}", file=sys.stderr)
         return 1
     pictures = [base64.b64decode(answer["images"][0]["data"]) for answer in answers]
-    findings = check(pictures)
-    save(arguments.out, pictures, answers, findings, memory)
-    tell(answers, findings, memory, arguments.out)
+    findings = [*check(pictures), lined_up.finding]
+    save(arguments.out, pictures, answers, findings, lined_up, memory)
+    tell(answers, findings, lined_up, memory, arguments.out)
     return 0 if all(finding.is_right for finding in findings) else 1
 
 
@@ -153,10 +156,13 @@ def save(
     pictures: Sequence[bytes],
     answers: Sequence[Mapping[str, Any]],
     findings: Sequence[Finding],
+    lined_up: LineUp,
     memory: PeakMemory,
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, data in zip(("output", "other-seed", "again"), pictures, strict=True):
+        (out / f"{name}.png").write_bytes(data)
+    for name, data in lined_up.pictures.items():
         (out / f"{name}.png").write_bytes(data)
     with contextlib.suppress(OSError), Image.open(_PHOTO) as source:
         beside(source.convert("RGB"), decode(pictures[0])).save(out / "side-by-side.png")
@@ -164,6 +170,7 @@ def save(
         "cards": [gpu.name for gpu in read_gpus()],
         "peak_bytes": memory.peak_bytes,
         "timings": [answer["timings"] for answer in answers],
+        "line_up": lined_up.figures(),
         "checks": {entry.what: {"ok": entry.is_right, "seen": entry.seen} for entry in findings},
     }
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -172,12 +179,16 @@ def save(
 def tell(
     answers: Sequence[Mapping[str, Any]],
     findings: Sequence[Finding],
+    lined_up: LineUp,
     memory: PeakMemory,
     out: Path,
 ) -> None:
     print()
     for finding in findings:
         print(f"{'ok  ' if finding.is_right else 'FAIL'}  {finding.what}: {finding.seen}")
+    print()
+    for line in lined_up.lines():
+        print(line)
     print()
     runs = ("first edit, weights read", "another seed, weights there", "first seed again")
     for run, answer in zip(runs, answers, strict=True):

@@ -6,13 +6,11 @@ could not be built or run.
 
 import argparse
 import base64
-import contextlib
 import json
 import os
 import re
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +31,7 @@ from image_engines import (
     has_docker,
     say,
 )
+from runpod_stand_in import RunPodStandIn, make_job
 
 HANDLER_LAYER_BYTES = 5_000_000
 BOOT_S = 300
@@ -178,7 +177,7 @@ def check_answer(checks: Checks, result: Mapping[str, Any], seconds: float) -> N
 
 
 def check_processes(checks: Checks, container: Container) -> None:
-    processes = json.loads(run_python(container, LIST_PROCESSES))
+    processes = look_inside(container, "processes")
     first = next(process for process in processes if process["pid"] == 1)
     checks.check("PID 1 is tini", first["name"] == "tini", first["name"])
     owners = sorted({process["uid"] for process in processes})
@@ -187,7 +186,7 @@ def check_processes(checks: Checks, container: Container) -> None:
 
 
 def check_contents(checks: Checks, container: Container) -> None:
-    found = json.loads(run_python(container, LIST_UNWANTED))
+    found = look_inside(container, "unwanted")
     for what, paths in found.items():
         more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
         checks.check(f"no {what}", not paths, ", ".join(paths[:5]) + more or "none")
@@ -205,12 +204,13 @@ def check_end(checks: Checks, container: Container) -> None:
     )
 
 
-def run_python(container: Container, code: str) -> str:
-    """As root, who may look everywhere."""
-    done = container.execute(["/usr/bin/python3", "-I", "-c", code], 0)
+def look_inside(container: Container, what: str) -> Any:
+    """By image_inside.py, as root, who may look everywhere."""
+    source = (Path(__file__).parent / "image_inside.py").read_text()
+    done = container.execute(["/usr/bin/python3", "-I", "-c", source, what], 0)
     if done.returncode != 0:
         raise EngineError(f"a look inside the image failed:\n{done.stderr}")
-    return done.stdout
+    return json.loads(done.stdout)
 
 
 def wait_a_bit(container: Container, started: float, limit_s: float, what: str) -> None:
@@ -221,132 +221,6 @@ def wait_a_bit(container: Container, started: float, limit_s: float, what: str) 
         why = f"not within {limit_s:g} s: {what}"
         raise EngineError(f"{why}; the worker's log ends:\n{container.log()}")
     time.sleep(0.2)
-
-
-LIST_PROCESSES = """
-import json, pathlib
-own = pathlib.Path('/proc/self').resolve().name
-found = []
-for folder in pathlib.Path('/proc').glob('[0-9]*'):
-    try:
-        name = (folder / 'comm').read_text().strip()
-        uid = folder.stat().st_uid
-    except OSError:
-        continue
-    if folder.name != own:
-        found.append({'pid': int(folder.name), 'uid': uid, 'name': name})
-print(json.dumps(sorted(found, key=lambda process: process['pid'])))
-"""
-
-# Directories of upstream's packages may hold tests of their own: packages are left as they are
-# locked. What is mounted or written at run time is not the image's.
-LIST_UNWANTED = """
-import json, os, shutil, sys
-KINDS = {'.git': [], 'tests or test tools': [], 'pip': [], 'build tools': [], 'caches': [],
-         'file of the building machine': [], 'module without byte code': []}
-SKIP = {'/proc', '/sys', '/dev', '/tmp', '/run', '/mnt', '/runpod-volume'}
-CACHES = ('/root/.cache', '/home/worker/.cache', '/var/lib/apt/lists', '/var/cache/apt')
-OURS = ('/app', '/comfyui', '/opt/comfy/lib', '/opt/handler/lib')
-for top, folders, files in os.walk('/'):
-    folders[:] = [name for name in folders if os.path.join(top, name) not in SKIP]
-    for name in folders:
-        path = os.path.join(top, name)
-        if name == '.git':
-            KINDS['.git'].append(path)
-        if name in ('pip', 'ensurepip'):
-            KINDS['pip'].append(path)
-        if name in ('pytest', '_pytest', 'mypy', 'hypothesis', 'moto'):
-            KINDS['tests or test tools'].append(path)
-        if name in ('tests', 'tests-unit') and top in ('/app', '/comfyui', '/opt'):
-            KINDS['tests or test tools'].append(path)
-    for name in files:
-        path = os.path.join(top, name)
-        if name.endswith('.whl') or path.startswith(CACHES):
-            KINDS['caches'].append(path)
-        if name.endswith('.py') and path.startswith(OURS):
-            cached = os.path.join(top, '__pycache__', name[:-2] + sys.implementation.cache_tag)
-            if not os.path.exists(cached + '.pyc') and name != 'py312_intrinsics.py':
-                KINDS['module without byte code'].append(path)
-for tool in ('cc', 'gcc', 'g++', 'ld', 'make', 'git', 'pip', 'pip3', 'curl', 'wget'):
-    if path := shutil.which(tool):
-        KINDS['build tools'].append(path)
-left = [path for path in ('/etc/pip.conf', '/run/machine', '/build') if os.path.lexists(path)]
-left += ['/opt/' + name for name in os.listdir('/opt') if name not in ('comfy', 'handler')]
-KINDS['file of the building machine'] += left
-print(json.dumps(KINDS))
-"""
-
-
-def make_job() -> dict[str, Any]:
-    examples = PROJECT_DIR / "examples"
-    workflow = json.loads((examples / "qwen_image_edit_2509.json").read_text())
-    picture = base64.b64encode((examples / "portrait.jpg").read_bytes()).decode()
-    name = workflow["78"]["inputs"]["image"]
-    job_input = {"workflow": workflow, "images": [{"name": name, "image": picture}]}
-    return {"id": "image-test", "input": job_input | {"output": {"delivery": "base64"}}}
-
-
-class RunPodStandIn:
-    """Gives a worker one job and takes its result; tests/fakes has the thorough one."""
-
-    def __init__(self, job: Mapping[str, Any]) -> None:
-        self.result: dict[str, Any] | None = None
-        jobs = [dict(job)]
-        stand_in = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if "/job-take" in self.path and jobs:
-                    taken = jobs.pop()
-                    self._answer(200, [taken] if "/job-take-batch" in self.path else taken)
-                elif "/ping" in self.path:
-                    self._answer(200, {})
-                else:
-                    # As RunPod holds its long polls, which a worker told to end must not wait for.
-                    stand_in._closing.wait(20)
-                    self._answer(204, None)
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if body.get("status") != "IN_PROGRESS":
-                    stand_in.result = body
-                self._answer(200, {})
-
-            def _answer(self, status: int, body: Any) -> None:
-                data = b"" if body is None else json.dumps(body).encode()
-                with contextlib.suppress(OSError):
-                    self.send_response(status)
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(data)))
-                    self.end_headers()
-                    self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-
-    def env(self) -> dict[str, str]:
-        base, query = f"http://127.0.0.1:{self._server.server_port}/v2/test", "?gpu=none"
-        return {
-            "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID{query}",
-            "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID{query}",
-            "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID{query}",
-            "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID{query}",
-            "RUNPOD_POD_ID": "test-pod",
-            "RUNPOD_AI_API_KEY": "test-key",
-        }
-
-    def __enter__(self) -> "RunPodStandIn":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def choose_engine(arguments: argparse.Namespace) -> Engine:

@@ -20,6 +20,7 @@ from benchmarks.setups import loads_of, row_of
 from benchmarks.simulate import make_parser
 from handler.errors import BootError, WorkerError
 from handler.models import read_models_lock
+from handler.pruning import RULES
 from handler.settings import PROJECT_DIR, Settings
 
 Error = WorkerError | gateway.errors.GatewayError
@@ -145,6 +146,13 @@ def simulated() -> str:
     return table("| in hand | weights | active | idle timeout | day | bursts |", rows)
 
 
+def pruning_table() -> str:
+    return table(
+        "| rule | leaves out | when |",
+        [f"| `{rule.name}` | {rule.leaves_out} | {rule.when} |" for rule in RULES],
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "worker-errors": lambda: errors_table([WorkerError], {"retry": retry}, without=BootError),
     "worker-boot-errors": lambda: errors_table([BootError], {}),
@@ -157,6 +165,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "worker-settings": lambda: settings_table(Settings),
     "gateway-settings": lambda: settings_table(gateway.settings.Settings),
     "models": models_table,
+    "pruning": pruning_table,
     "simulated": simulated,
     "worker-drawing": lambda: rooms_drawing("handler"),
     "worker-rooms": lambda: rooms_table("handler"),

@@ -1,6 +1,7 @@
 """Databases for tests: each test has one of its own, copied from a migrated template."""
 
 import shutil
+import signal
 import tempfile
 import uuid
 import warnings
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from sqlalchemy import create_engine, text
 
 from gateway.store.database import Database
@@ -62,7 +64,10 @@ class Templates:
 
     def close(self) -> None:
         if self._postgres is not None:
-            self._postgres.stop()
+            # At once: what it holds is thrown away.
+            server = psutil.Process(self._postgres.get_pid())
+            server.send_signal(signal.SIGQUIT)
+            psutil.wait_procs([server], timeout=30)
             shutil.rmtree(self._pg_folder, ignore_errors=True)
 
 

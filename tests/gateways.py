@@ -130,7 +130,9 @@ class TestGateway:
         for block in text.split("\n\n"):
             fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
             if "data" in fields:
-                found.append((int(fields["id"]), json.loads(fields["data"])))
+                status = json.loads(fields["data"])
+                assert status.pop("request_id")
+                found.append((int(fields["id"]), status))
         return found
 
 

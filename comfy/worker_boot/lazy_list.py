@@ -1,7 +1,7 @@
 """What ComfyUI imports at its start and Qwen Image Edit does not need, or not at once.
 
-The seconds are of one core, warm. tests/contract/comfy_boot/test_bootstrap.py holds every name here
-to the real modules, and ComfyUI's nodes to those of an unchanged start.
+What each costs is in docs/benchmarks.md. tests/contract/comfy_boot/test_bootstrap.py holds every
+name here to the real modules, and ComfyUI's nodes to those of an unchanged start.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ SOON = ("transformers",)
 
 
 class _Database:
-    """ComfyUI sets up its database at the start; at our pin nothing looks into it. 0.4 s."""
+    """ComfyUI sets up its database at the start; at our pin nothing looks into it."""
 
     def __init__(self) -> None:
         self._is_wanted = False
@@ -41,10 +41,10 @@ def lazy_modules() -> list[Lazy]:
             },
             on_load=database.set_up,
         ),
-        # The models of Cascade, Cosmos and ACE. It pulls in torch._dynamo: 1.3 s.
+        # The models of Cascade, Cosmos and ACE. It pulls in torch._dynamo.
         Lazy("torchvision"),
         Lazy("torchvision.transforms"),
-        # It reads 3300 files of its own, twice, to learn what it has: 0.7 s.
+        # It reads thousands of files of its own to learn what it has.
         Lazy(
             "transformers",
             stand_ins=(
@@ -56,11 +56,11 @@ def lazy_modules() -> list[Lazy]:
                 "T5TokenizerFast",
             ),
         ),
-        # The scheduler `beta`, the sampler `lms`, growing a mask: 0.9 s together.
+        # The scheduler `beta`, the sampler `lms`, growing a mask.
         Lazy("scipy.stats"),
         Lazy("scipy.integrate"),
         Lazy("scipy.ndimage"),
-        # The nodes Canny, Morphology and ImageRGBToYUV: 0.3 s.
+        # The nodes Canny, Morphology and ImageRGBToYUV.
         Lazy("kornia"),
         Lazy("kornia.color"),
         Lazy("kornia.filters", stand_ins=("canny",)),
@@ -70,6 +70,6 @@ def lazy_modules() -> list[Lazy]:
                 "bottom_hat", "closing", "dilation", "erosion", "gradient", "opening", "top_hat",
             ),
         ),
-        # The nodes for upscale models. It needs torchvision: 1.4 s.
+        # The nodes for upscale models. It needs torchvision.
         Lazy("spandrel", stand_ins=("ImageModelDescriptor", "MAIN_REGISTRY", "ModelLoader")),
     ]  # fmt: skip

@@ -1,7 +1,8 @@
-"""RunPod's client API for own GPUs: code written for RunPod runs on them unchanged."""
+"""RunPod's client API, for jobs that go to own GPUs (`/v2/own`) and to RunPod (`/v2/runpod`): code
+written for RunPod runs here unchanged, and what it sends there is lost no more."""
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 
@@ -10,10 +11,20 @@ from gateway.api.context import Context, Ctx, Owner, check_rate, offload
 from gateway.api.queue import owned_job
 from gateway.api.status import result_url
 from gateway.edit.request import check_https
-from gateway.errors import InvalidRequest
-from gateway.job import OWN, RAW, Job, JobState
+from gateway.errors import BackendKeyRefused, BackendUnavailable, InvalidRequest, NotFound
+from gateway.job import RAW, RUNPOD, Job, JobState
+from gateway.runpod.errors import KeyRefused, RunPodError
 
-router = APIRouter(prefix="/v2/own", tags=["as RunPod"])
+
+def backend_of(ctx: Ctx, backend: Literal["own", "runpod"]) -> str:
+    """Raises NotFound where RunPod is not set."""
+    if backend == RUNPOD and ctx.cloud is None:
+        raise NotFound("RUNPOD_API_KEY and RUNPOD_ENDPOINT_ID are not set")
+    return backend
+
+
+router = APIRouter(prefix="/v2/{backend}", tags=["as RunPod"])
+Backend = Annotated[str, Depends(backend_of)]
 
 _SYNC_S = 90.0
 _STATES = {
@@ -29,16 +40,18 @@ _STATES = {
 
 
 @router.post("/run", dependencies=[Depends(check_rate)])
-async def run(request: Request, ctx: Ctx, owner: Owner) -> dict[str, Any]:
+async def run(request: Request, ctx: Ctx, owner: Owner, backend: Backend) -> dict[str, Any]:
     """Queue `{"input": {...}}`, which the worker gets as it is."""
-    job = await _submit(request, ctx, owner)
+    job = await _submit(request, ctx, owner, backend)
     return {"id": job.id, "status": _STATES[job.state]}
 
 
 @router.post("/runsync", dependencies=[Depends(check_rate)])
-async def runsync(request: Request, ctx: Ctx, owner: Owner, wait: int | None = None) -> Any:
+async def runsync(
+    request: Request, ctx: Ctx, owner: Owner, backend: Backend, wait: int | None = None
+) -> Any:
     """As /run, and wait up to `wait` ms for the end."""
-    job = await _submit(request, ctx, owner)
+    job = await _submit(request, ctx, owner, backend)
     left_s = min(max((wait or 0) / 1000, 1.0), 300.0) if wait else _SYNC_S
     deadline = ctx.clock.monotonic() + left_s
     with ctx.bell.listen(job.id) as rung:
@@ -52,42 +65,49 @@ async def runsync(request: Request, ctx: Ctx, owner: Owner, wait: int | None = N
 
 
 @router.get("/status/{job_id}")
-def status(ctx: Ctx, owner: Owner, job_id: str) -> dict[str, Any]:
+def status(ctx: Ctx, owner: Owner, backend: Backend, job_id: str) -> dict[str, Any]:
     return _status(ctx, owned_job(ctx, owner, job_id))
 
 
 @router.post("/cancel/{job_id}")
-def cancel(ctx: Ctx, owner: Owner, job_id: str) -> dict[str, Any]:
+def cancel(ctx: Ctx, owner: Owner, backend: Backend, job_id: str) -> dict[str, Any]:
     job = owned_job(ctx, owner, job_id)
     ctx.store.cancel(job.id, ctx.clock.now())
     return {"id": job.id, "status": "CANCELLED"}
 
 
 @router.post("/retry/{job_id}")
-def retry(ctx: Ctx, owner: Owner, job_id: str) -> dict[str, Any]:
+def retry(ctx: Ctx, owner: Owner, backend: Backend, job_id: str) -> dict[str, Any]:
     """A failed job once more. RunPod keeps its id; here the first end stays, so it is a new job."""
     job = owned_job(ctx, owner, job_id)
     if job.state is not JobState.FAILED or job.kind != RAW or job.input_key is None:
         raise InvalidRequest("only a failed job of /run can be tried again")
     with ctx.objects.open(job.input_key) as file:
-        again = ctx.creator.create_raw(owner, json.load(file), OWN, job.webhook_url)
+        again = ctx.creator.create_raw(owner, json.load(file), backend, job.webhook_url)
     return {"id": again.id, "status": "IN_QUEUE"}
 
 
 @router.get("/health")
-def health(ctx: Ctx, owner: Owner) -> dict[str, Any]:
-    counts = ctx.reads.counts()
-    running = counts.get((JobState.RUNNING, OWN), 0) + counts.get((JobState.FINISHING, OWN), 0)
-    workers = len(ctx.workers_in_touch())
-    ended = ctx.reads.ended(OWN)
+async def health(ctx: Ctx, _owner: Owner, backend: Backend) -> dict[str, Any]:
+    """Jobs as the gateway counts them; workers as they ask it, or as RunPod says."""
+    counts, ended = await offload(ctx.reads.counts), await offload(ctx.reads.ended, backend)
+
+    def open_in(*states: JobState) -> int:
+        return sum(counts.get((state, backend), 0) for state in states)
+
+    running = open_in(JobState.RUNNING, JobState.FINISHING)
+    jobs = {
+        "completed": ended.get(JobState.SUCCEEDED, 0),
+        "failed": ended.get(JobState.FAILED, 0),
+        "inProgress": running,
+        "inQueue": open_in(JobState.QUEUED, JobState.SENDING, JobState.SENT),
+        "retried": 0,
+    }
+    if backend == RUNPOD:
+        return {"jobs": jobs, "workers": await _workers_at_runpod(ctx)}
+    workers = len(await offload(ctx.workers_in_touch))
     return {
-        "jobs": {
-            "completed": ended.get(JobState.SUCCEEDED, 0),
-            "failed": ended.get(JobState.FAILED, 0),
-            "inProgress": running,
-            "inQueue": counts.get((JobState.QUEUED, OWN), 0),
-            "retried": 0,
-        },
+        "jobs": jobs,
         "workers": {
             "idle": max(0, workers - running), "running": min(workers, running),
             "initializing": 0, "ready": workers, "throttled": 0, "unhealthy": 0,
@@ -95,23 +115,35 @@ def health(ctx: Ctx, owner: Owner) -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def _workers_at_runpod(ctx: Context) -> Any:
+    """Raises BackendKeyRefused and BackendUnavailable."""
+    assert ctx.cloud is not None
+    try:
+        told = await ctx.cloud.client.health(ctx.cloud.policy.endpoint_id)
+    except KeyRefused as exc:
+        raise BackendKeyRefused("RunPod refuses the gateway's key") from exc
+    except RunPodError as exc:
+        raise BackendUnavailable(exc.message) from exc
+    return told.get("workers", {})
+
+
 @router.post("/purge-queue")
-def purge(ctx: Ctx, owner: Owner) -> dict[str, Any]:
+def purge(ctx: Ctx, owner: Owner, backend: Backend) -> dict[str, Any]:
     """Cancels the owner's jobs that wait."""
-    waiting = ctx.reads.waiting_of(owner, OWN)
+    waiting = ctx.reads.waiting_of(owner, backend)
     now = ctx.clock.now()
     removed = [job_id for job_id in waiting if ctx.store.cancel_waiting(job_id, now) is not None]
     return {"removed": len(removed), "status": "completed"}
 
 
-async def _submit(request: Request, ctx: Context, owner: str) -> Job:
+async def _submit(request: Request, ctx: Context, owner: str, backend: str) -> Job:
     body = await read_json(request, ctx)
     if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
         raise InvalidRequest('the body must be {"input": {...}}')
     webhook = body.get("webhook")
     if webhook is not None:
         webhook = check_https(webhook)
-    return await offload(ctx.creator.create_raw, owner, body["input"], OWN, webhook)
+    return await offload(ctx.creator.create_raw, owner, body["input"], backend, webhook)
 
 
 def _status(ctx: Context, job: Job) -> dict[str, Any]:

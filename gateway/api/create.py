@@ -144,6 +144,10 @@ def _of_form(
     if images or named:
         placed = [{"name": name, "image": "(a file)"} for name, _ in images]
         fields["images"] = json.dumps([*placed, *named])
+    if mask is not None:
+        if fields.get("mask"):
+            raise InvalidRequest("mask is there twice")
+        fields["mask"] = "(a file)"
     return parse_form(fields), images, mask
 
 

@@ -60,6 +60,10 @@ class Guard:
             return EVERYBODY
         raise Unauthorized("send your key: Authorization: Bearer KEY")
 
+    def check_key(self, key: str) -> None:
+        """Raises Unauthorized."""
+        self._owner_of_key(key)
+
     def check_rate(self, request: Request) -> None:
         """Raises RateLimited."""
         key = bearer(request.headers.get("authorization")) or request.cookies.get(COOKIE)

@@ -20,6 +20,8 @@ from gateway.errors import (
 from gateway.objects import ObjectMissing
 from handler.logs import get_logger
 
+_WAIT = "retry_after_s"
+
 log = get_logger()
 
 
@@ -34,7 +36,7 @@ def install(app: FastAPI) -> None:
 def problem(request: Request, error: GatewayError, status: int | None = None) -> JSONResponse:
     request.app.state.context.metrics.errors.labels(error.code).inc()
     headers = {}
-    if wait_s := error.details.get("retry_after_s"):
+    if wait_s := error.details.get(_WAIT):
         headers["Retry-After"] = str(math.ceil(wait_s))
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -46,8 +48,8 @@ def problem(request: Request, error: GatewayError, status: int | None = None) ->
         "retryable": error.retryable,
         "request_id": getattr(request.state, "request_id", None),
     }
-    if faults := error.details.get("faults"):
-        body["details"] = {"faults": faults}
+    if details := {name: value for name, value in error.details.items() if name != _WAIT}:
+        body["details"] = details
     return JSONResponse(body, status or error.http_status, headers)
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
@@ -11,9 +11,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from gateway.api.context import Context, Ctx, Owner, answer, offload
 from gateway.api.status import status_of
+from gateway.edit.as_jpeg import as_jpeg
 from gateway.errors import JobIsOpen, NotFound, ResultGone
 from gateway.job import Job
 from gateway.objects import ObjectMissing
+from gateway.objects.attachment import attachment
 from gateway.steps.sweep import delete_job
 
 router = APIRouter(tags=["queue"])
@@ -130,27 +132,29 @@ def _event(seq: int, status: dict[str, Any]) -> ServerSentEvent:
 @router.head("/api/result/{key:path}", response_class=Response, include_in_schema=False)
 @router.get("/api/result/{key:path}", response_class=Response)
 def result(
-    request: Request, ctx: Ctx, owner: Owner, key: str, download: str | None = None
+    request: Request,
+    ctx: Ctx,
+    owner: Owner,
+    key: str,
+    download: str | None = None,
+    format: Literal["jpeg"] | None = None,
 ) -> Response:
-    """The picture itself, or a redirect to it where the bucket serves it."""
-    prefix = ctx.settings.gateway_result_prefix
-    job = owned_job(ctx, owner, key.removeprefix(prefix).partition("/")[0])
-    entry = next((one for one in job.results or () if one["key"] == key), None)
-    if entry is None:
-        if job.deleted_at is not None:
-            raise ResultGone("the picture was deleted")
-        raise NotFound("there is no such picture")
-    etag = f'"{entry["sha256"]}"'
+    """The picture itself, or a redirect to it where the bucket serves it. `download` names the
+    file; with `format` jpeg it is encoded anew, with its colour profile, and no longer exact."""
+    entry = _result_entry(ctx, owner, key)
+    etag = f'"{entry["sha256"]}{format or ""}"'
     headers = {"ETag": etag, "Cache-Control": _CACHE, "X-Content-Type-Options": "nosniff"}
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    filename = _safe_name(download) if download else None
+    if download:
+        headers["Content-Disposition"] = attachment(download)
     try:
-        if link := ctx.objects.link(key, filename):
+        if format:
+            with ctx.objects.open(key) as stored:
+                return Response(as_jpeg(stored), headers=headers, media_type="image/jpeg")
+        if link := ctx.objects.link(key, download):
             return RedirectResponse(link, 307, {"Cache-Control": "private, max-age=600"})
         kind = entry["content_type"]
-        if filename is not None:
-            headers["Content-Disposition"] = f'attachment; filename="{filename}"'
         if path := ctx.objects.path(key):
             return FileResponse(path, headers=headers, media_type=kind)
         file = ctx.objects.open(key)
@@ -160,6 +164,13 @@ def result(
     return StreamingResponse(pieces, headers=headers, media_type=kind)
 
 
-def _safe_name(name: str) -> str:
-    """For a header: ASCII, and no path."""
-    return re.sub(r"[^A-Za-z0-9._ -]", "_", name.rpartition("/")[2])[:100].strip(". ") or "picture"
+def _result_entry(ctx: Context, owner: str, key: str) -> dict[str, Any]:
+    """What the job says of the picture. Raises NotFound and ResultGone."""
+    prefix = ctx.settings.gateway_result_prefix
+    job = owned_job(ctx, owner, key.removeprefix(prefix).partition("/")[0])
+    entry = next((one for one in job.results or () if one["key"] == key), None)
+    if entry is None:
+        if job.deleted_at is not None:
+            raise ResultGone("the picture was deleted")
+        raise NotFound("there is no such picture")
+    return dict(entry)

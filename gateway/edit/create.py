@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from gateway.clock import Clock
+from gateway.edit.fields import digest_of, prompt_of, sees_whole, worker_fields
+from gateway.edit.masked import cut_piece
 from gateway.edit.pictures import Finder, Picture, check_file
 from gateway.edit.request import CreateRequest
 from gateway.errors import InvalidRequest, NotFound, RequestIdTaken, TooManyOpenJobs
-from gateway.job import EDIT, OWN, RAW, RUNPOD, Job, new_job_id
+from gateway.job import EDIT, OWN, RAW, Job, new_job_id
 from gateway.objects import ObjectStore
 from gateway.store.jobs import JobStore
 from gateway.store.reads import Reads
@@ -21,10 +23,6 @@ from gateway.store.uploads import Uploads
 INPUTS = "inputs/"
 # JavaScript's numbers hold no larger ones, and pages send it back.
 _MOST_RANDOM_SEED = 2**53 - 1
-_FOR_WORKER = (
-    "negative_prompt", "ratio", "speed", "steps", "cfg", "lora_strength", "fit", "prune",
-    "timeout_s",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class Creator:
             raise InvalidRequest("request_id and the header Idempotency-Key differ; send one")
         request_id = request.request_id or request_id
         pictures, mask_picture = self._pictures(owner, request, images, mask)
-        digest = _digest(request, pictures, mask_picture)
+        digest = digest_of(request, pictures, mask_picture)
         if request_id is not None and (there := self._again(owner, request_id, digest)):
             return there, False
         self._check_open(owner)
@@ -77,6 +75,8 @@ class Creator:
         prefix = f"{INPUTS}{job_id}/"
         try:
             placed = self._put(prefix, pictures, mask_picture)
+            if mask_picture is not None and request.is_cut_here:
+                placed |= self._cut(prefix, pictures, mask_picture, placed, request)
             job = self._job(job_id, owner, request_id, digest, request, placed, prefix, now)
             made, is_new = self._store.create(job)
         except BaseException:
@@ -170,6 +170,26 @@ class Creator:
             placed["mask"] = self._put_one(f"{prefix}mask.{mask.extension}", mask)
         return placed
 
+    def _cut(
+        self,
+        prefix: str,
+        pictures: Sequence[Picture],
+        mask: Picture,
+        placed: Mapping[str, Any],
+        request: CreateRequest,
+    ) -> dict[str, Any]:
+        """What travels, and where it goes in the photo. A picture at an address is only the
+        worker's to see, so then it all travels."""
+        if pictures[0].address is not None or mask.address is not None:
+            return {}
+        piece = cut_piece(pictures[0], mask, whole=sees_whole(request))
+        first = placed["images"][0]
+        if piece.picture is not None:
+            first = self._put_one(f"{prefix}crop.png", piece.picture)
+        travels = self._put_one(f"{prefix}crop-mask.png", piece.mask)
+        sent = {"images": [first, *placed["images"][1:]], "mask": travels}
+        return {"sent": sent, "box": list(piece.box)}
+
     def _put_one(self, key: str, picture: Picture) -> dict[str, Any]:
         if picture.address is not None:
             return {"name": picture.name, "address": picture.address}
@@ -196,37 +216,8 @@ class Creator:
         return Job(
             id=job_id, owner=owner, request_id=request_id, body_hash=digest, kind=EDIT,
             due_at=now, deadline_at=now + self._policy.queue_ttl_ms,
-            backend=self._policy.backend, service=request.service, prompt=request.prompt,
+            backend=self._policy.backend, service=request.service, prompt=prompt_of(request),
             model=request.model, ratio=request.ratio, seed=seed, steps=request.steps,
-            cfg=request.cfg, input=_worker_fields(request, seed), pictures=dict(placed),
+            cfg=request.cfg, input=worker_fields(request, seed), pictures=dict(placed),
             input_key=prefix, webhook_url=request.webhook_url, created_at=now, updated_at=now,
         )  # fmt: skip
-
-
-def _worker_fields(request: CreateRequest, seed: int | None) -> dict[str, Any]:
-    fields = request.model_dump(include=set(_FOR_WORKER), exclude_none=True)
-    if request.workflow is not None:
-        fields["workflow"] = request.workflow
-        if request.seed is not None:
-            raise InvalidRequest("seed: set it inside the workflow, or leave the workflow out")
-    else:
-        fields |= {"prompt": request.prompt, "seed": seed}
-    if request.output is not None:
-        output = request.output.model_dump(exclude_none=True)
-        # Where the picture goes is the gateway's to choose.
-        output.pop("delivery", None)
-        if output:
-            fields["output"] = output
-    return fields
-
-
-def _digest(request: CreateRequest, pictures: Sequence[Picture], mask: Picture | None) -> str:
-    """Equal for equal requests, however their pictures came."""
-    body = request.model_dump(exclude={"images", "mask", "request_id"}, exclude_none=True)
-    body["images"] = [[picture.name, picture.identity] for picture in pictures]
-    body["mask"] = mask.identity if mask else None
-    text = json.dumps(body, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-__all__ = ["INPUTS", "RUNPOD", "CreatePolicy", "Creator"]

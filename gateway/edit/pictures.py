@@ -4,6 +4,7 @@ A picture at an https address stays there: the worker fetches it. All others are
 so that nothing that happens to an upload or a result changes a job that waits.
 """
 
+import base64
 import hashlib
 import io
 import threading
@@ -23,6 +24,7 @@ from handler.pictures import DECODER_ERRORS, ImageLimits, check_image, decode_im
 LIMITS = ImageLimits(count=16, data_bytes=20_000_000, pixels=64_000_000)
 CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 _BIG_BYTES = 2_000_000
+_LONGEST_TYPE = 100
 # Decoded, a big one takes up to 256 MB.
 _big_ones = threading.BoundedSemaphore(2)
 
@@ -68,7 +70,9 @@ class Finder:
         if address is not None:
             return Picture(name, b"", "", None, None, text)
         with _at_most_two(len(text)), _as_ours():
-            return _of_worker(decode_image(name, text, where, LIMITS))
+            data = _base64_of(text)
+            found = _quick_jpeg(name, data) if data is not None else None
+            return found or _of_worker(decode_image(name, text, where, LIMITS))
 
     def _of_key(self, kind: str, name: str, value: str, where: str) -> Picture:
         try:
@@ -105,6 +109,20 @@ def turned_upright(picture: Picture) -> Picture:
     return Picture(
         picture.name, buffer.getvalue(), picture.extension, upright.width, upright.height
     )
+
+
+def _base64_of(text: str) -> bytes | None:
+    """Of plain base64 or its data URI; None for what the worker's own parser is to judge."""
+    if len(text) // 4 * 3 > LIMITS.data_bytes:
+        return None
+    if text.startswith("data:"):
+        head, comma, text = text.partition(";base64,")
+        if not comma or len(head) > _LONGEST_TYPE:
+            return None
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
 
 
 def _quick_jpeg(name: str, data: bytes) -> Picture | None:

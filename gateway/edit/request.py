@@ -76,6 +76,8 @@ class OutputIn(_Part):
     format: Literal["png", "webp", "jpeg"] | None = None
     """Default: as the workflow saves it, PNG for a prompt."""
     quality: Annotated[int, Field(ge=QUALITY.least, le=QUALITY.most)] | None = None
+    size: Literal["model", "photo"] | None = None
+    """Near a megapixel, or the first picture's own."""
     previews: bool | None = None
 
 
@@ -98,7 +100,8 @@ class CreateRequest(_Part):
     lora_strength: Annotated[float, Field(ge=LORA_STRENGTH.least, le=LORA_STRENGTH.most)] | None = (
         None
     )
-    fit: Annotated[str, Field(pattern=r"^[a-z_]{1,20}$")] | None = None
+    fit: Literal["crop", "extend", "whole", "template"] | None = None
+    """How the first picture gets the ratio; with a mask, `whole` shows the model all of it."""
     prune: bool | None = None
     output: OutputIn | None = None
     timeout_s: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_S)] | None = None
@@ -122,7 +125,15 @@ class CreateRequest(_Part):
             raise ValueError(f"images: {count} are more than {MOST_WORKFLOW_IMAGES}")
         if self.workflow is not None and self.mask is not None:
             raise ValueError("mask: a workflow has its own; it counts only with a prompt")
+        if self.mask is not None and self.output and self.output.format not in {None, "png"}:
+            raise ValueError("output.format: with a mask it is png, which keeps every pixel")
         return self
+
+    @property
+    def is_cut_here(self) -> bool:
+        """Whether the gateway cuts the photo around its mask; one that gets another ratio or
+        canvas is the worker's to cut, and to prove."""
+        return self.mask is not None and self.ratio is None and self.fit != "extend"
 
 
 FIELDS = tuple(CreateRequest.model_fields)

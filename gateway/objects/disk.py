@@ -46,11 +46,14 @@ class DiskObjects:
         size = path.stat().st_size
         self._check_room(size)
         target = self._path(key)
-        with _errors():
-            _sync(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-            _sync(target.parent)
+        try:
+            with _errors():
+                _sync(path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+                _sync(target.parent)
+        except ObjectMissing as exc:
+            raise StoreUnavailable("the folder of pictures can't be written") from exc
         with self._lock:
             self._used += size
 

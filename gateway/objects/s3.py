@@ -11,6 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from gateway.errors import InvalidSettings, StoreUnavailable
+from gateway.objects.attachment import attachment
 from gateway.objects.port import LINK_S, ObjectMissing
 
 # S3's limit; a longer one is signed without complaint and never opens.
@@ -59,8 +60,12 @@ class S3Objects:
 
     def open(self, key: str) -> BinaryIO:
         file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=str(self.temp_dir))  # noqa: SIM115
-        with _errors(key):
-            self._client.download_fileobj(self._bucket, key, file)
+        try:
+            with _errors(key):
+                self._client.download_fileobj(self._bucket, key, file)
+        except BaseException:
+            file.close()
+            raise
         file.seek(0)
         return cast(BinaryIO, file)
 
@@ -74,7 +79,7 @@ class S3Objects:
     def link(self, key: str, filename: str | None, lasts_s: int = LINK_S) -> str:
         parameters = {"Bucket": self._bucket, "Key": key}
         if filename is not None:
-            parameters["ResponseContentDisposition"] = f'attachment; filename="{filename}"'
+            parameters["ResponseContentDisposition"] = attachment(filename)
         with _errors(key):
             url: str = self._client.generate_presigned_url(
                 "get_object", Params=parameters, ExpiresIn=min(lasts_s, _LONGEST_LINK_S)

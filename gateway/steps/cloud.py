@@ -64,9 +64,9 @@ class Trouble:
 
     def note(self, error: RunPodError) -> int:
         """For how many milliseconds to leave RunPod alone."""
+        wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(self._failures, _MOST_DOUBLINGS)))
         if not self.is_on():
             self._failures += 1
-        wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(self._failures, _MOST_DOUBLINGS)))
         wait_s *= 0.5 + self.jitter() / 2
         if isinstance(error, RateLimited) and error.retry_after_s is not None:
             wait_s = max(error.retry_after_s, 0.1)

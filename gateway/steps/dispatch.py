@@ -23,11 +23,12 @@ from gateway.job import (
 from gateway.objects import ObjectMissing
 from gateway.runpod.errors import Rejected, RunPodError, TooBig
 from gateway.runpod.tokens import hash_token
+from gateway.steps.arrive import Arrivals
 from gateway.steps.cloud import Cloud, each
 from handler.logs import get_logger
 
 _TOGETHER = 4
-_FIRST_LOOK_MS = 1_000
+_FIRST_LOOK_MS = 500
 # Time for a hook to tell the id that a lost answer did not.
 _RESCUE_MS = 3_000
 _STORE_AGAIN_MS = 5_000
@@ -40,8 +41,9 @@ log = get_logger()
 
 
 class Dispatcher:
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, arrivals: Arrivals) -> None:
         self._cloud = cloud
+        self._arrivals = arrivals
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def send(self) -> int:
@@ -90,6 +92,8 @@ class Dispatcher:
             await cloud.apply(job, Sent(job.remote_id, cloud.clock.now()))
         elif job.cancel_asked_at is not None:
             await cloud.apply(job, Stopped())
+        elif await self._arrivals.arrive_from_bucket(job):
+            pass
         elif cloud.sending.is_on():
             await cloud.release([(job, cloud.clock.now() + _RESCUE_MS)])
         elif (again := await self._claim(job)) is not None:

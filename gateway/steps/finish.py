@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, InvalidOutput, Unavailable
+from gateway.edit.masked import check_unchanged, put_back
+from gateway.errors import GatewayError, InputGone, InvalidOutput, Unavailable
 from gateway.job import RAW, Fault, Job, JobState, NotStored, Stored, TryFailed
 from gateway.objects import ObjectMissing, ObjectStore
 from gateway.store.jobs import JobStore
@@ -37,6 +38,7 @@ log = get_logger()
 class _Found:
     filename: str
     data: bytes
+    changed_outside: Any = None
 
 
 class Finisher:
@@ -112,16 +114,41 @@ class Finisher:
         output = answer.get("output") if isinstance(answer, Mapping) else None
         if not isinstance(output, Mapping):
             raise InvalidOutput("the worker's answer has no output")
-        results = [
-            self._put(job, index, found) for index, found in enumerate(self._pictures(output))
-        ]
+        found, changed = self._in_place(job, self._pictures(output))
+        results = [self._put(job, index, picture) for index, picture in enumerate(found)]
         first = results[0]
         seed, timings = output.get("seed"), output.get("timings")
         return Stored(
             first["key"], results, first["width"], first["height"], first["sha256"],
+            pixels_changed_outside=changed,
             seed=seed if isinstance(seed, int) and 0 <= seed < 2**64 else None,
             timings=self._timings(job, timings if isinstance(timings, Mapping) else {}),
         )  # fmt: skip
+
+    def _in_place(self, job: Job, found: list[_Found]) -> tuple[list[_Found], int | None]:
+        """A masked job's first picture as the whole photo, and how much changed outside the mask:
+        0, or nothing is delivered. None without a mask."""
+        pictures = job.pictures or {}
+        if not pictures.get("mask"):
+            return found, None
+        if "box" not in pictures:
+            # The worker has cut it, and counted.
+            if found[0].changed_outside is None:
+                raise InvalidOutput("the worker does not say what changed outside the mask")
+            check_unchanged(found[0].changed_outside)
+            return found, 0
+        photo, mask = (
+            self._read(entry["key"]) for entry in (pictures["images"][0], pictures["mask"])
+        )
+        data, changed = put_back(photo, mask, pictures["box"], found[0].data)
+        return [_Found(found[0].filename, data), *found[1:]], changed
+
+    def _read(self, key: str) -> bytes:
+        try:
+            with self._objects.open(key) as file:
+                return file.read()
+        except ObjectMissing as exc:
+            raise InputGone("a picture of the job is no longer there") from exc
 
     def _pictures(self, output: Mapping[str, Any]) -> list[_Found]:
         entries = output.get("images")
@@ -133,10 +160,11 @@ class Finisher:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("data"), str):
             raise InvalidOutput("a picture of the worker's answer has no data")
         name = str(entry.get("filename") or "picture")[:255]
+        changed = entry.get("pixels_changed_outside")
         if entry.get("type") == "s3_url":
-            return _Found(name, self._fetch(entry["data"]))
+            return _Found(name, self._fetch(entry["data"]), changed)
         try:
-            return _Found(name, base64.b64decode(entry["data"], validate=True))
+            return _Found(name, base64.b64decode(entry["data"], validate=True), changed)
         except (binascii.Error, ValueError) as exc:
             raise InvalidOutput("a picture of the worker's answer is not base64") from exc
 

@@ -5,20 +5,17 @@ a submit it does not know the job. So nothing here undoes what was learnt before
 in the store before the job is called finished.
 """
 
-import asyncio
-import json
-import uuid
+from collections.abc import Mapping
 from typing import Any
 
-from gateway.errors import Unavailable
 from gateway.job import (
     RAW,
     DeadlinePassed,
+    Event,
     HolderLost,
     Job,
     JobState,
     Progressed,
-    ResultArrived,
     Stopped,
     TryFailed,
 )
@@ -30,30 +27,26 @@ from gateway.runpod.report import (
     Failed,
     Lost,
     Report,
-    Waiting,
     Working,
     report_of,
 )
+from gateway.steps.arrive import Arrivals
 from gateway.steps.cloud import Cloud, each
-from handler.logs import get_logger
 
 _TOGETHER = 50
-_FINISH_LEASE_MS = 60_000
-_FINISHED_AT_ONCE = 3
-_STORE_AGAIN_MS = 5_000
 # RunPod allows 200 looks a second; some are for jobs that hooks have told of.
 _LOOKS_PER_S = 180
-_LEAST_MS, _MOST_MS = 1_000, 5_000
+_LEAST_MS, _MOST_MS = 500, 5_000
+# Fifty looks a second cost little; more are for when there is no other way to be in time.
+_CHEAP_LOOKS_PER_S = 50
 _INVISIBLE_MS = 60_000
 _INVISIBLE_TO_CANCEL_MS = 10_000
 
-log = get_logger()
-
 
 class Reconciler:
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, arrivals: Arrivals) -> None:
         self._cloud = cloud
-        self._finishing = asyncio.Semaphore(_FINISHED_AT_ONCE)
+        self._arrivals = arrivals
 
     async def look(self) -> int:
         """A step: jobs whose status is due."""
@@ -96,23 +89,16 @@ class Reconciler:
         return report_of(await self._cloud.client.status(job.endpoint_id, remote_id))
 
     async def _follow(self, job: Job, report: Report) -> int | None:
-        cloud = self._cloud
+        if (ending := _ending(job, report)) is not None:
+            await self._cloud.apply(job, ending)
+            return None
         match report:
-            case Waiting():
-                return await self._next_look(job)
+            case Done(output):
+                return await self._arrivals.arrive(job, output)
             case Working(phase, percent):
                 return await self._progress(job, phase, percent)
-            case Done(None) if job.kind != RAW:
-                await cloud.apply(job, TryFailed(NO_OUTPUT))
-            case Done(output):
-                return await self._arrive(job, output)
-            case Failed(fault):
-                await cloud.apply(job, TryFailed(fault))
-            case Lost(message):
-                await cloud.apply(job, HolderLost(message))
-            case Cancelled():
-                await cloud.apply(job, Stopped())
-        return None
+            case _:
+                return await self._next_look(job)
 
     async def _progress(self, job: Job, phase: str | None, percent: int | None) -> int | None:
         look_at = await self._next_look(job)
@@ -123,34 +109,13 @@ class Reconciler:
         await self._cloud.apply(job, Progressed(phase, percent, look_at=look_at))
         return None
 
-    async def _arrive(self, job: Job, output: Any) -> int | None:
-        cloud = self._cloud
-        key, answer = f"outputs/{job.id}/{uuid.uuid4().hex}.json", {"output": output}
-        async with self._finishing:
-            try:
-                await asyncio.to_thread(self._put, key, answer)
-            except Unavailable as exc:
-                log.warning("result not stored", job_id=job.id, code=exc.code, message=exc.message)
-                return cloud.clock.now() + _STORE_AGAIN_MS
-            until = cloud.clock.now() + _FINISH_LEASE_MS
-            arrived = await cloud.apply(job, ResultArrived(key, cloud.policy.process, until))
-            if arrived is None:
-                await asyncio.to_thread(cloud.objects.delete, key)
-                return None
-            await asyncio.to_thread(cloud.finisher.finish, arrived, answer)
-        return None
-
-    def _put(self, key: str, answer: Any) -> None:
-        data = json.dumps(answer, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        self._cloud.objects.put(key, data)
-
     async def _take_double(self, job: Job, remote_id: str) -> bool:
         """Another run of the job, which RunPod has because the answer to a submit was lost: the
         first result counts."""
         report = await self._ask(job, remote_id)
-        if not isinstance(report, Done) or report.output is None:
+        if not isinstance(report, Done) or not _is_of(job, report.output, is_sure=False):
             return False
-        await self._arrive(job, report.output)
+        await self._arrivals.arrive(job, report.output)
         assert job.remote_id is not None
         await self._cloud.stop_double(job, job.remote_id)
         return True
@@ -181,11 +146,37 @@ class Reconciler:
             return await self._follow(job, report_of(body))
         if now - job.updated_at < _INVISIBLE_MS:
             return await self._next_look(job)
-        await self._cloud.apply(job, HolderLost("RunPod no longer knows the job"))
+        if not await self._arrivals.arrive_from_bucket(job):
+            await self._cloud.apply(job, HolderLost("RunPod no longer knows the job"))
         return None
 
     async def _next_look(self, job: Job) -> int:
-        now = self._cloud.clock.now()
-        share_ms = await self._cloud.open_count() * 1000 // _LOOKS_PER_S
-        since_ms = now - job.updated_at
-        return now + max(share_ms, min(max(since_ms // 5, _LEAST_MS), _MOST_MS))
+        """Sooner where something has just happened, and never more looks than RunPod allows."""
+        now, jobs = self._cloud.clock.now(), await self._cloud.open_count()
+        since_ms = max(now - job.updated_at, 0)
+        wanted_ms = max(_LEAST_MS, since_ms // 5, jobs * 1000 // _CHEAP_LOOKS_PER_S)
+        return now + max(min(wanted_ms, _MOST_MS), jobs * 1000 // _LOOKS_PER_S)
+
+
+def _ending(job: Job, report: Report) -> Event | None:
+    """What ends the try without a result."""
+    match report:
+        case Done(None) if job.kind != RAW:
+            return TryFailed(NO_OUTPUT)
+        case Done(output) if not _is_of(job, output):
+            return HolderLost("RunPod has the answer to another job")
+        case Failed(fault):
+            return TryFailed(fault)
+        case Lost(message):
+            return HolderLost(message)
+        case Cancelled():
+            return Stopped()
+        case _:
+            return None
+
+
+def _is_of(job: Job, output: Any, is_sure: bool = True) -> bool:
+    """Our worker repeats the job's id; where it does not, as another worker would, it is the job's
+    if RunPod's id of it is sure."""
+    told = output.get("request_id") if isinstance(output, Mapping) else None
+    return is_sure if job.kind == RAW or told is None else told == job.id

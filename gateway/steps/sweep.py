@@ -1,5 +1,6 @@
 """What is no longer wanted goes: expired results and uploads, and what crashes have left behind."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from gateway.clock import Clock
@@ -12,6 +13,7 @@ from gateway.store.uploads import Uploads
 from gateway.store.workers import Workers
 
 _MOST = 100
+_TOGETHER = 500
 # Older than any request that may still be on its way.
 _ORPHAN_MS = 3_600_000
 _FORGET_WORKER_MS = 7 * 86_400_000
@@ -50,16 +52,23 @@ class Sweeper:
         return len(found)
 
     def orphans(self) -> int:
-        """Objects of a create that a crash cut off before its row was written."""
-        before = self.clock.now() - _ORPHAN_MS
-        names = [name for name, at in self.objects.folders("inputs/") if at < before]
-        removed = 0
-        for start in range(0, len(names), 500):
-            part = names[start : start + 500]
-            for name in set(part) - Reads(self.store.database).known(part):
-                self.objects.delete(f"inputs/{name}")
-                removed += 1
+        """What crashes have left: pictures of a create that has no row, answers whose pictures are
+        stored."""
+        reads = Reads(self.store.database)
+        removed = self._orphans_in("inputs/", reads.known)
+        removed += self._orphans_in("outputs/", reads.with_answers)
         if isinstance(self.objects, DiskObjects):
             self.objects.drop_abandoned(self.clock.now())
         Workers(self.store.database).forget(self.clock.now() - _FORGET_WORKER_MS)
+        return removed
+
+    def _orphans_in(self, prefix: str, wanted: Callable[[Collection[str]], set[str]]) -> int:
+        before = self.clock.now() - _ORPHAN_MS
+        names = [name for name, at in self.objects.folders(prefix) if at < before]
+        removed = 0
+        for start in range(0, len(names), _TOGETHER):
+            part = names[start : start + _TOGETHER]
+            for name in set(part) - wanted(part):
+                self.objects.delete(f"{prefix}{name}")
+                removed += 1
         return removed

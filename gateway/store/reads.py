@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 
-from gateway.job import OPEN, Job, JobState
+from gateway.job import OPEN, RAW, Job, JobState
 from gateway.store.database import Database
 from gateway.store.tables import job_events, jobs
 
@@ -84,6 +84,15 @@ class Reads:
 
     def known(self, job_ids: Collection[str]) -> set[str]:
         statement = select(jobs.c.id).where(jobs.c.id.in_(job_ids))
+        return set(self._database.read(lambda connection: connection.scalars(statement).all()))
+
+    def with_answers(self, job_ids: Collection[str]) -> set[str]:
+        """Those whose answer is still wanted: it is to become a picture, or is the result."""
+        statement = select(jobs.c.id).where(
+            jobs.c.id.in_(job_ids),
+            or_(jobs.c.finished_at.is_(None), jobs.c.kind == RAW),
+            jobs.c.deleted_at.is_(None),
+        )
         return set(self._database.read(lambda connection: connection.scalars(statement).all()))
 
     def ended(self, backend: str) -> dict[str, int]:

@@ -58,8 +58,8 @@ class Bucket:
         read_timeout_s: float = 20,
         answer_s: float = _ANSWER_S,
     ) -> None:
-        # Imported here: boto3 takes 0.15 to 0.25 s, the RunPod SDK does not load it either, and a
-        # worker without a bucket never needs it.
+        # Imported here: boto3 takes long, the RunPod SDK does not load it either, and a worker
+        # without a bucket never needs it.
         from boto3.session import Session
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError

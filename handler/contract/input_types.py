@@ -69,6 +69,29 @@ class ImageFormat(StrEnum):
     JPEG = "jpeg"
 
 
+class OutputSize(StrEnum):
+    """What `input.output.size` may be."""
+
+    MODEL = "model"
+    PHOTO = "photo"
+
+
+class Fit(StrEnum):
+    """What `input.fit` may be."""
+
+    CROP = "crop"
+    EXTEND = "extend"
+    WHOLE = "whole"
+    TEMPLATE = "template"
+
+
+class Speed(StrEnum):
+    """What `input.speed` may be."""
+
+    FAST = "fast"
+    FINE = "fine"
+
+
 NO_OTHER_KEYS = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 # Python's value of an enum is the enum; JSON's is its text.
 _AS_TEXT = Field(strict=False)
@@ -119,6 +142,9 @@ class OutputOptions(TypedDict, total=False):
         | None
     )
     """Of `webp` and `jpeg`. Default: 90."""
+    size: Annotated[OutputSize, _AS_TEXT, one_of(OutputSize)] | None
+    """Of prompt mode's picture: near a megapixel as the model drew it, or the first picture's own.
+    Default: `model`, and `photo` where a mask or `extend` keeps the photo's own pixels."""
     previews: Annotated[bool, Says("must be true or false")] | None
     """Whether what preview nodes show is given, too. Default: false."""
 
@@ -172,6 +198,9 @@ class JobInput(TypedDict, total=False):
         | None
     )
     """Seconds for the whole job. Default, and most: the worker's own limit."""
+    prune: Annotated[bool, Says("must be true or false")] | None
+    """Whether work of the workflow that can't change a pixel is left out; the answer's `pruned`
+    tells of it. Default: true."""
     comfy_org_api_key: Annotated[str, Says("must be a text")] | None
     """Handed to ComfyUI's API nodes, which need a key of Comfy.org."""
     prompt: Annotated[str, Field(max_length=LONGEST_PROMPT, pattern=r"\S"), PROMPT] | None
@@ -180,6 +209,24 @@ class JobInput(TypedDict, total=False):
     """What to avoid; only above cfg 1."""
     ratio: Annotated[Ratio, one_of(get_args(Ratio))] | None
     """Width to height. Default: the first picture's own."""
+    mask: (
+        Annotated[
+            str,
+            Field(min_length=1),
+            Says("must be a picture: send base64 text or an address", InvalidImage),
+        ]
+        | None
+    )
+    """A picture in the same forms as those of `images`: where it is white the first picture may
+    change, and nowhere else. Stretched over it when it has another size."""
+    fit: Annotated[Fit, _AS_TEXT, one_of(Fit)] | None
+    """How the first picture gets the ratio: `crop` (the default) cuts its edges off, `extend` has
+    the model draw what the canvas lacks and keeps the picture exact. With a mask, `whole` shows the
+    model all of the picture in place of the mask's surroundings. `template` is the official
+    template's graph, which crops to a ratio of its own."""
+    speed: Annotated[Speed, _AS_TEXT, one_of(Speed)] | None
+    """`fast`, the default: the Lightning LoRA's 4 steps at cfg 1; `fine`: 20 steps at cfg 2.5
+    without it. The keys below change either."""
     seed: Annotated[int, Field(ge=SEED.least, le=SEED.most), SEED.says("a whole number")] | None
     """Default: random, and returned."""
     steps: Annotated[int, Field(ge=STEPS.least, le=STEPS.most), STEPS.says("a whole number")] | None
@@ -194,7 +241,7 @@ class JobInput(TypedDict, total=False):
         ]
         | None
     )
-    """Of the Lightning LoRA. Default: 1; 0 leaves it out."""
+    """Of the Lightning LoRA; 0 leaves it out. Default: 1, with `speed` `fine` 0."""
 
 
 _KEYS = tuple(JobInput.__annotations__)

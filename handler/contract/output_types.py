@@ -54,6 +54,13 @@ class TextResult(TypedDict):
 
 
 @with_config(NO_OTHER_KEYS)
+class Pruned(TypedDict):
+    rule: str
+    nodes: list[str]
+    """The ids of the nodes that did not run, or did less."""
+
+
+@with_config(NO_OTHER_KEYS)
 class Success(TypedDict):
     """`output` of a job that ended well."""
 
@@ -75,6 +82,13 @@ class Success(TypedDict):
     """What nodes show as text."""
     seed: NotRequired[int]
     """There when the workflow holds exactly one."""
+    graph: NotRequired[str]
+    """In prompt mode: which of the worker's graphs ran, and its version."""
+    pruned: NotRequired[list[Pruned]]
+    """What of the workflow was left out, since it could not change a pixel."""
+    pixels_changed_outside: NotRequired[Annotated[int, Field(ge=0)]]
+    """Counted in the picture as delivered: pixels outside the mask that are not the caller's own.
+    Left out where the format is lossy."""
     timings: dict[str, Annotated[int, Field(ge=0)]]
     """Milliseconds a phase."""
 

@@ -3,7 +3,7 @@
 The library's own download into a folder starts again from nothing when its process dies (2.4.0,
 file_download.py: the temporary file has a new name each time and is removed on failure), and a
 file here has 20 GB. So its session, headers, addresses and errors are used, and the loop over
-ranges is `model_fetch`'s.
+ranges is fetch.py's.
 """
 
 import contextlib

@@ -3,6 +3,8 @@
 from handler.job.delivery import AnswerLimits, Deliverer
 from handler.job.endpoint import Endpoint
 from handler.job.parse import Job, JobRules, parse_job
+from handler.job.prepare import prepare_edit
+from handler.job.pruner import Pruner
 from handler.job.runner import Runner
 from handler.job.warm_up import warm_up, warm_up_nodes
 
@@ -12,8 +14,10 @@ __all__ = [
     "Endpoint",
     "Job",
     "JobRules",
+    "Pruner",
     "Runner",
     "parse_job",
+    "prepare_edit",
     "warm_up",
     "warm_up_nodes",
 ]

@@ -17,6 +17,7 @@ from handler.comfy_api import NodeText
 from handler.contract import Failure, FileResult, ImageResult, ResultKind, Success
 from handler.errors import WorkerError
 from handler.job.outputs import Output, OutputFile, OutputImage
+from handler.pruning import PrunedWork
 
 # Addresses stay: their slashes stand beside a slash or after a host. What follows file:// goes.
 _CONTAINER_PATH = re.compile(r"(?:(?<![\w/.])|(?<=://))/(?:[\w.@+~-]+/)+([\w.@+~-]*)")
@@ -50,6 +51,8 @@ def success_answer(
     request_id: str,
     prompt_id: str,
     seed: int | None,
+    graph: str | None = None,
+    pruned: Sequence[PrunedWork] = (),
 ) -> dict[str, Any]:
     pictures = [(item, item.file) for item in stored if isinstance(item.file, OutputImage)]
     others = [(item, item.file) for item in stored if isinstance(item.file, OutputFile)]
@@ -71,9 +74,27 @@ def success_answer(
         answer["files"] = [_file_entry(item, file) for item, file in others]
     if texts:
         answer["texts"] = [{"node_id": text.node_id, "text": text.text} for text in texts]
+    return {**answer, **_notes(pictures, seed, graph, pruned)}
+
+
+def _notes(
+    pictures: Sequence[tuple[Stored, OutputImage]],
+    seed: int | None,
+    graph: str | None,
+    pruned: Sequence[PrunedWork],
+) -> dict[str, Any]:
+    """What the answer tells of the run."""
+    notes: dict[str, Any] = {}
     if seed is not None:
-        answer["seed"] = seed
-    return {**answer}
+        notes["seed"] = seed
+    if graph is not None:
+        notes["graph"] = graph
+    if pruned:
+        notes["pruned"] = [{"rule": work.rule, "nodes": list(work.nodes)} for work in pruned]
+    for _, image in pictures[:1]:
+        if image.changed_outside is not None:
+            notes["pixels_changed_outside"] = image.changed_outside
+    return notes
 
 
 def error_answer(error: WorkerError, request_id: str | None) -> dict[str, Any]:

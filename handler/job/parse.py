@@ -50,6 +50,8 @@ class Job:
     timeout_s: float | None
     wants_previews: bool = False
     comfy_org_api_key: str | None = field(default=None, repr=False)
+    mask: SentImage | RemoteImage | None = None
+    may_prune: bool = True
 
     @property
     def is_runsync(self) -> bool:
@@ -89,6 +91,8 @@ def parse_job(
     job_id = str(raw.get("id", ""))
     options = job_input.get("output") or {}
     encoding = _encoding(options)
+    if options.get("size") is not None and job_input.get("workflow") is not None:
+        raise InvalidInput("input.output.size only counts for a prompt; a workflow sets its own")
     workflow = _parse_workflow(job_input, models, rules)
     images = _parse_images(job_input.get("images") or [], limits)
     if isinstance(workflow, PromptEdit):
@@ -105,6 +109,8 @@ def parse_job(
         timeout_s=job_input.get("timeout_s"),
         wants_previews=bool(options.get("previews")),
         comfy_org_api_key=job_input.get("comfy_org_api_key") or None,
+        mask=_parse_mask(job_input.get("mask")),
+        may_prune=job_input.get("prune") is not False,
     )
 
 
@@ -147,6 +153,10 @@ def _parse_images(
         names[name] = index
         images.append(_parse_image(name, entry["image"], where))
     return tuple(images)
+
+
+def _parse_mask(text: str | None) -> SentImage | RemoteImage | None:
+    return None if text is None else _parse_image("mask", text, "input.mask")
 
 
 def _parse_image(name: str, text: str, where: str) -> SentImage | RemoteImage:

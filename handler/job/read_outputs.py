@@ -7,8 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from handler.comfy_api import Execution, NodeText, SavedFile, no_output
+from handler.contract import ImageFormat
 from handler.job.folder import JobFolder
 from handler.job.outputs import Output, OutputImage, Outputs, read_output
+from handler.job.photo_finish import PhotoFinish
 from handler.job.reencode import Encoding, reencode
 from handler.machine import in_daemon_thread
 from handler.pictures import compress
@@ -21,6 +23,7 @@ async def read_outputs(
     folder: JobFolder,
     execution: Execution,
     encoding: Encoding | None,
+    finish: PhotoFinish | None = None,
     prompt: Mapping[str, Any] = MappingProxyType({}),
 ) -> Outputs:
     """All that the run left: what nodes list, in their order, saved files before previews, and
@@ -33,13 +36,14 @@ async def read_outputs(
     ComfyUI's folders or is a broken picture; DiskFull or InternalError when a file can't be put
     into the job's folder.
     """
-    return await in_daemon_thread(lambda: _read(folder, execution, encoding, prompt))
+    return await in_daemon_thread(lambda: _read(folder, execution, encoding, finish, prompt))
 
 
 def _read(
     folder: JobFolder,
     execution: Execution,
     encoding: Encoding | None,
+    finish: PhotoFinish | None,
     prompt: Mapping[str, Any],
 ) -> Outputs:
     texts, long_texts = _split(execution.texts)
@@ -51,7 +55,7 @@ def _read(
     saved += [folder.write_text(text, number) for number, text in enumerate(long_texts, 1)]
     # Each is finished before the next is read: hundreds of uncompressed frames would fill memory.
     files = [
-        _as_asked(_read_file(folder, file, is_listed=file not in unlisted), encoding)
+        _as_asked(_read_file(folder, file, is_listed=file not in unlisted), encoding, finish)
         for file in saved
     ]
     kept = [_kept(folder, file, number) for number, file in enumerate(files)]
@@ -89,9 +93,12 @@ def _read_file(folder: JobFolder, file: SavedFile, *, is_listed: bool) -> Output
     return read_output(folder.path_of(file), file, folder.path_in_job(file), is_listed=is_listed)
 
 
-def _as_asked(file: Output, encoding: Encoding | None) -> Output:
+def _as_asked(file: Output, encoding: Encoding | None, finish: PhotoFinish | None) -> Output:
     if not isinstance(file, OutputImage):
         return file
+    if finish is not None:
+        is_final = encoding is None or encoding.format is ImageFormat.PNG
+        file = finish.apply(file, is_final=is_final)
     if encoding is not None:
         file = reencode(file, encoding)
     if (data := compress(file.data)) is file.data:

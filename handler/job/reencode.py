@@ -36,8 +36,8 @@ def reencode(image: OutputImage, encoding: Encoding) -> OutputImage:
     and when the format can't hold it: the GPU's work is done, and a caller sees `content_type`.
 
     Takes up to a second a frame, so this does not belong on an event loop. Metadata, such as the
-    workflow that ComfyUI writes into a PNG, does not survive. JPEG has no transparency: white shows
-    through.
+    workflow that ComfyUI writes into a PNG, does not survive, but for the colour profile. JPEG has
+    no transparency: white shows through.
     """
     content_type = _CONTENT_TYPES[encoding.format]
     moves = image.frames > 1
@@ -61,6 +61,8 @@ def reencode(image: OutputImage, encoding: Encoding) -> OutputImage:
         data=data,
         content_type=content_type,
         sha256=hashlib.sha256(data).hexdigest(),
+        # Both formats change every pixel a little.
+        changed_outside=None,
     )
 
 
@@ -74,8 +76,9 @@ def _encoded(data: bytes, encoding: Encoding, *, moves: bool) -> bytes:
             _save_moving(saved, buffer, encoding.quality)
         else:
             _still(saved, encoding.format).save(
-                buffer, encoding.format.upper(), quality=encoding.quality
-            )
+                buffer, encoding.format.upper(), quality=encoding.quality,
+                icc_profile=saved.info.get("icc_profile"),
+            )  # fmt: skip
     return buffer.getvalue()
 
 

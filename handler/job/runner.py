@@ -24,12 +24,14 @@ from handler.job.delivery import Deliverer
 from handler.job.folder import open_job_folder
 from handler.job.outputs import Outputs
 from handler.job.parse import Job, check_pictures_sent
+from handler.job.prepare import Prepared, prepare_edit
+from handler.job.pruner import Pruner
 from handler.job.read_outputs import read_outputs
 from handler.job.timings import Timings
 from handler.logs import get_logger
 from handler.pictures import InputImage, SentImage
 from handler.sources import ImageFetcher
-from handler.workflow import PromptEdit, Workflow, compile_edit, parse_nodes
+from handler.workflow import PromptEdit, Workflow, parse_nodes
 
 log = get_logger()
 
@@ -44,6 +46,7 @@ class Runner:
         paths: ComfyPaths,
         fetcher: ImageFetcher,
         deliverer: Deliverer,
+        pruner: Pruner | None = None,
         *,
         job_timeout_s: float,
         interrupt_grace_s: float,
@@ -54,6 +57,7 @@ class Runner:
         self._paths = paths
         self._fetcher = fetcher
         self._deliverer = deliverer
+        self._pruner = pruner
         self._job_timeout_s = job_timeout_s
         self._interrupt_grace_s = interrupt_grace_s
         self._most_nodes = most_nodes
@@ -75,15 +79,15 @@ class Runner:
 
     async def _run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
         self._deliverer.check(job)
-        pictures = await self._pictures(job, timings, reporter)
+        pictures, mask = await self._pictures(job, timings, reporter)
         prompt_id = str(uuid.uuid4())
         structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
         with open_job_folder(self._paths, prompt_id) as folder:
             async with self._connect() as comfy:
-                workflow = await self._api_form(job, pictures, comfy)
                 with timings.phase("inputs"):
-                    files = await asyncio.to_thread(folder.write_images, pictures)
-                prompt = await asyncio.to_thread(workflow.for_job, folder.name, files)
+                    prepared = await self._prepare(job, pictures, mask, comfy)
+                    files = await asyncio.to_thread(folder.write_images, prepared.pictures)
+                prompt = await asyncio.to_thread(prepared.workflow.for_job, folder.name, files)
                 prompt_run = PromptRun(
                     comfy, self._supervisor, prompt, prompt_id,
                     interrupt_grace_s=self._interrupt_grace_s,
@@ -104,22 +108,25 @@ class Runner:
                         ended_at_s=execution.ended_at_s,
                     )
                     with timings.phase("collect"):
-                        outputs = await read_outputs(folder, execution, job.encoding, prompt)
+                        outputs = await read_outputs(
+                            folder, execution, job.encoding, prepared.finish, prompt
+                        )
                 finally:
                     with contextlib.suppress(ComfyProtocol):
                         folder.drop_strays(prompt_run.files)
                     folder.drop_new(prompt_run.spans)
             # Within the folder's life: large files are sent from there.
             reporter.report("deliver", percent=99)
-            return await self._deliver(job, outputs, timings, prompt_id, workflow.seed)
+            return await self._deliver(job, outputs, timings, prompt_id, prepared)
 
     async def _deliver(
-        self, job: Job, outputs: Outputs, timings: Timings, prompt_id: str, seed: int | None
+        self, job: Job, outputs: Outputs, timings: Timings, prompt_id: str, prepared: Prepared
     ) -> dict[str, Any]:
         def build(stored: Sequence[Stored]) -> dict[str, Any]:
             answer = success_answer(
-                stored, outputs.texts, request_id=job.request_id, prompt_id=prompt_id, seed=seed
-            )
+                stored, outputs.texts, request_id=job.request_id, prompt_id=prompt_id,
+                seed=prepared.workflow.seed, graph=prepared.graph, pruned=prepared.pruned,
+            )  # fmt: skip
             return answer | {"timings": timings.as_dict()}
 
         with timings.phase("deliver"):
@@ -128,32 +135,52 @@ class Runner:
 
     async def _pictures(
         self, job: Job, timings: Timings, reporter: Reporter
-    ) -> Sequence[InputImage]:
-        """The job's pictures, in their order. Raises InvalidImage, ImageUnreachable."""
-        sent = [image for image in job.images if isinstance(image, SentImage)]
-        remote = [image for image in job.images if isinstance(image, RemoteImage)]
+    ) -> tuple[Sequence[InputImage], InputImage | None]:
+        """The job's pictures, in their order, and its mask if any. Raises InvalidImage,
+        ImageUnreachable."""
+        wanted: list[SentImage | RemoteImage] = list(job.images)
+        if job.mask:
+            wanted.append(job.mask)
+        sent = [image for image in wanted if isinstance(image, SentImage)]
+        remote = [image for image in wanted if isinstance(image, RemoteImage)]
         as_photo = isinstance(job.workflow, PromptEdit)
         with timings.phase("check"):
-            pictures = await self._fetcher.check(sent, as_photo=as_photo)
+            checked = await self._fetcher.check(sent, as_photo=as_photo)
         if remote:
             reporter.report("fetch")
             with timings.phase("fetch"):
-                pictures += await self._fetcher.fetch(remote, as_photo=as_photo)
-        by_name = {picture.name: picture for picture in pictures}
-        return [by_name[image.name] for image in job.images]
+                checked += await self._fetcher.fetch(remote, as_photo=as_photo)
+        places = [image.where for image in sent] + [image.where for image in remote]
+        by_place = dict(zip(places, checked, strict=True))
+        images = [by_place[image.where] for image in wanted]
+        return (images[:-1], images[-1]) if job.mask else (images, None)
 
-    async def _api_form(
-        self, job: Job, pictures: Sequence[InputImage], comfy: ComfyClient
-    ) -> Workflow:
+    async def _prepare(
+        self,
+        job: Job,
+        pictures: Sequence[InputImage],
+        mask: InputImage | None,
+        comfy: ComfyClient,
+    ) -> Prepared:
         """The job's workflow, compiled in prompt mode, and converted when it is the editor's
-        graph. Raises InvalidWorkflow, MissingImage and BackendError."""
+        graph. Raises JobError and BackendError."""
         if isinstance(job.workflow, Workflow):
-            return job.workflow
+            return await self._pruned(job, job.workflow, pictures)
         if isinstance(job.workflow, PromptEdit):
-            return Workflow(compile_edit(job.workflow, pictures))
+            return await asyncio.to_thread(prepare_edit, job.workflow, pictures, mask)
         await self._supervisor.ensure_ready()
         object_info = await self._object_info.read(comfy)
         nodes = await asyncio.to_thread(convert_editor_graph, job.workflow.graph, object_info)
         workflow = parse_nodes(nodes, self._most_nodes)
         check_pictures_sent(workflow, pictures)
-        return workflow
+        return await self._pruned(job, workflow, pictures)
+
+    async def _pruned(
+        self, job: Job, workflow: Workflow, pictures: Sequence[InputImage]
+    ) -> Prepared:
+        if self._pruner is None or not job.may_prune:
+            return Prepared(workflow, pictures)
+        workflow, pruned = await asyncio.to_thread(
+            self._pruner.prune, workflow, pictures, wants_previews=job.wants_previews
+        )
+        return Prepared(workflow, pictures, pruned=pruned)

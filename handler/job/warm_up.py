@@ -1,4 +1,4 @@
-"""The edit before the first job: it has ComfyUI load all weights. Pure, but for `warm_up`."""
+"""The edit before the first job: it has ComfyUI load all weights."""
 
 import time
 from typing import Any
@@ -10,8 +10,7 @@ from handler.job.parse import Job
 from handler.job.runner import Runner
 from handler.job.timings import Timings
 from handler.logs import get_logger
-from handler.pictures import InputImage
-from handler.workflow import ModelNames, PromptEdit, Workflow, compile_edit
+from handler.workflow import Blank, ModelNames, Sampling, Workflow, compile_edit, parse_prompt_edit
 
 _SIDE = 64
 
@@ -23,21 +22,8 @@ def warm_up_nodes(names: ModelNames) -> dict[str, dict[str, Any]]:
 
     Its loaders have the inputs that a job's have: by these ComfyUI finds again what it has loaded.
     """
-    edit = PromptEdit(
-        models=names, prompt="warm up", negative_prompt="", ratio=None, seed=0, steps=1, cfg=1.0,
-        lora_strength=1.0 if names.lora else 0.0,
-    )  # fmt: skip
-    nodes = compile_edit(edit, [InputImage("tiny.png", b"", "png", _SIDE, _SIDE)])
-    nodes["78"] = {
-        "class_type": "EmptyImage",
-        "inputs": {"width": _SIDE, "height": _SIDE, "batch_size": 1, "color": 0},
-    }
-    # These two, and the encoder where it has a VAE, bring any picture to a megapixel.
-    del nodes["117"]
-    nodes["111"]["inputs"]["image1"] = ["78", 0]
-    del nodes["111"]["inputs"]["vae"]
-    nodes["88"]["inputs"] |= {"width": _SIDE, "height": _SIDE}
-    return nodes
+    edit = parse_prompt_edit({"prompt": "warm up", "seed": 0, "steps": 1}, names)
+    return compile_edit(edit, [Blank(_SIDE, _SIDE)], Sampling((_SIDE, _SIDE)))
 
 
 async def warm_up(runner: Runner, names: ModelNames) -> None:

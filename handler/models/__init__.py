@@ -1,14 +1,7 @@
 """Which weights are the right ones, and where on this machine they lie. Only reads."""
 
-from handler.models.lock import (
-    ModelFile,
-    ModelsLock,
-    check_model,
-    hash_model,
-    read_models_lock,
-    sample_digest,
-    sample_spans,
-)
+from handler.models.check import check_model, hash_model, sample_digest, sample_spans
+from handler.models.lock import ModelFile, ModelsLock, read_models_lock
 from handler.models.places import (
     VOLUME,
     FoundModel,

@@ -58,6 +58,7 @@ def _answer_next(requests: IO[bytes], answers: IO[bytes], limits: ImageLimits) -
             "extension": picture.extension,
             "width": picture.width,
             "height": picture.height,
+            "is_still": picture.is_still,
             "is_changed": picture.data is not data,
         }
         changed = b"" if picture.data is data else picture.data

@@ -1,5 +1,5 @@
 """Shapes of masks: where one lies, how a patch fades in at its edge, and where a sampler draws for
-it. Pure."""
+it."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -69,6 +69,7 @@ class InputImage:
     width: int
     height: int
     for_comfy: bytes | None = field(default=None, repr=False)
+    is_still: bool = True
 
 
 def decode_image(
@@ -91,7 +92,7 @@ def check_image(
     name: str, data: bytes, where: str, limits: ImageLimits, *, as_photo: bool = False
 ) -> InputImage:
     """Decode the picture whole. `as_photo` is for an edit by a prompt: of an animation the first
-    frame only, on white, in sRGB. Raises InvalidImage, and MemoryError."""
+    frame only, on white. Raises InvalidImage, and MemoryError."""
     fault = partial(_fault, name, where)
     if len(data) > limits.data_bytes:
         raise fault(
@@ -115,7 +116,7 @@ def check_image(
             width, height = height, width
         is_small = width * height <= limits.uncompressed_pixels
         for_comfy = _uncompressed(picture) if frames == 1 and is_small else None
-    return InputImage(name, data, kind.extension, width, height, for_comfy)
+    return InputImage(name, data, kind.extension, width, height, for_comfy, frames == 1)
 
 
 def _first_of_several(data: bytes, kind: str, fault: Any) -> bytes:

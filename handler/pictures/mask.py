@@ -1,5 +1,5 @@
 """Edits within a mask: what of a photo a model gets to see, and its patch pasted back so that no
-pixel outside the mask changes. Pure; the worker and the gateway both use it.
+pixel outside the mask changes. The worker and the gateway both use it.
 
 A caller's photo and mask are cut once; cut again, a piece stays whole, so a piece and its mask are
 an ordinary masked job.
@@ -79,8 +79,7 @@ def cut(photo: Photo, mask: Mask, *, whole: bool = False) -> Cut:
     box = _with_context(area, photo.size)
     if whole or box is None:
         box = Box(0, 0, *photo.size)
-    rows, columns = box.rows, box.columns
-    return Cut(Photo(photo.pixels[rows, columns], photo.icc_profile), mask[rows, columns], box)
+    return Cut(photo.part(box.rows, box.columns), mask[box.rows, box.columns], box)
 
 
 def paste(

@@ -1,6 +1,6 @@
-"""A caller's photo as numbers, with all that an edit must keep: its bits, alpha and colour profile.
-Pure."""
+"""A caller's photo as numbers, with what an edit must keep: its bits, alpha and colour profile."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -36,10 +36,23 @@ class Photo:
     pixels: Pixels
     icc_profile: bytes | None = None
 
+    @classmethod
+    def of(cls, picture: Image.Image, icc_profile: bytes | None = None) -> "Photo":
+        """`picture` is of one of these modes."""
+        pixels = np.asarray(picture)
+        return cls(pixels[:, :, None] if pixels.ndim == 2 else pixels, icc_profile)
+
     @property
     def size(self) -> tuple[int, int]:
         """Width and height."""
         return self.pixels.shape[1], self.pixels.shape[0]
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.pixels.shape[2] in {2, 4}
+
+    def part(self, rows: slice, columns: slice) -> "Photo":
+        return Photo(self.pixels[rows, columns], self.icc_profile)
 
     def as_rgb(self) -> Image.Image:
         """What a model gets to see: 8 bits, without alpha, the numbers in the profile's terms."""
@@ -74,6 +87,15 @@ def read_photo(data: bytes) -> Photo:
             return Photo(np.ascontiguousarray(_turned(pixels, turn)), profile)
     except DECODER_ERRORS as exc:
         raise InvalidImage(f"the picture is broken or truncated: {exc}") from exc
+
+
+def color_profile(data: bytes) -> bytes | None:
+    """The ICC profile that a picture's numbers keep when an editor reads and writes them as RGB;
+    None when it has none or one of other colours. The picture is not decoded."""
+    with contextlib.suppress(*DECODER_ERRORS), Image.open(io.BytesIO(data)) as picture:
+        if picture.mode in {"RGB", "RGBA", "P"}:
+            return picture.info.get("icc_profile") or None
+    return None
 
 
 def strips(height: int) -> Iterator[slice]:

@@ -20,19 +20,20 @@ def is_understood(picture: Image.Image, *, as_photo: bool) -> bool:
     # PNG's other form of transparency: LoadImage does not see it.
     if picture.mode != "P" and "transparency" in picture.info:
         return False
-    return not as_photo or not (picture.has_transparency_data or _foreign_profile(picture))
+    return not (as_photo and picture.has_transparency_data)
 
 
 def plain(picture: Image.Image, *, as_photo: bool) -> Image.Image:
-    """A decoded picture upright, 16-bit grey scaled to 8, and CMYK by its own profile. `as_photo`
-    also brings it to sRGB and puts it on white."""
+    """A decoded picture upright, 16-bit grey scaled to 8, and CMYK, whose colours no format that is
+    delivered holds, in sRGB. `as_photo` also puts it on white. RGB keeps its numbers: they come
+    back under the profile that they are meant for."""
     # Of what is wrong with EXIF data, the turn is the only part that counts.
     with contextlib.suppress(*DECODER_ERRORS):
         ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I"):
         picture = eight_bits(picture)
-    if as_photo or picture.mode == "CMYK":
-        picture = in_srgb(picture)
+    if picture.mode == "CMYK":
+        picture = _in_srgb(picture)
     mode = "RGBA" if picture.has_transparency_data else "RGB"
     picture = picture if picture.mode == mode else picture.convert(mode)
     return on_white(picture) if as_photo else picture
@@ -52,34 +53,11 @@ def on_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, picture).convert("RGB")
 
 
-def in_srgb(picture: Image.Image) -> Image.Image:
-    """As it is where it names no other colours, or names them wrongly."""
-    profile = _foreign_profile(picture)
-    if profile is None:
-        return picture
-    alpha = None
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        alpha = picture.getchannel("A")
-    colors = picture if picture.mode in {"L", "CMYK"} else picture.convert("RGB")
-    try:
-        converted = ImageCms.profileToProfile(colors, profile, _SRGB, outputMode="RGB")
-    except (ImageCms.PyCMSError, *DECODER_ERRORS):
-        return picture
-    assert converted is not None
-    if alpha is not None:
-        converted.putalpha(alpha)
-    return converted
-
-
-def _foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
-    """The colour profile that a file carries, unless it is sRGB's or can't be read."""
-    data = picture.info.get("icc_profile")
-    if not data:
-        return None
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
-        is_srgb = "srgb" in ImageCms.getProfileDescription(profile).lower()
-    except (ImageCms.PyCMSError, *DECODER_ERRORS):
-        return None
-    return None if is_srgb else profile
+def _in_srgb(cmyk: Image.Image) -> Image.Image:
+    """By its own profile, where it has one that can be read."""
+    with contextlib.suppress(ImageCms.PyCMSError, *DECODER_ERRORS):
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(cmyk.info["icc_profile"]))
+        converted = ImageCms.profileToProfile(cmyk, profile, _SRGB, outputMode="RGB")
+        if converted is not None:
+            return converted
+    return cmyk.convert("RGB")

@@ -1,21 +1,19 @@
 """PNGs that are not compressed: as such pictures travel between the worker and ComfyUI, and zlib's
 work is done here, while the GPU is on the next job.
 
-On the other side comfy/worker_nodes/stored_pictures writes and reads them; its png.py describes the
-layout.
+On the other side comfy/worker_nodes/stored_pictures writes and reads them.
 """
 
 import io
 import struct
-import zlib
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from handler.pictures.pillow import DECODER_ERRORS
+from handler.pictures.stored_layout import SIGNATURE, Bytes, Layout, pack
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_LARGEST_BLOCK = 65535
 # By PNG's colour type: values a pixel, in the modes that ComfyUI's SaveImage writes.
 _VALUES = {0: 1, 2: 3, 4: 2, 6: 4}
 _HEADER_AT = slice(8, 33)
@@ -32,6 +30,9 @@ def for_load_image(picture: Image.Image) -> bytes | None:
     Turns `picture` upright. Raises what Pillow raises on broken EXIF data.
     """
     if picture.mode not in _LOADED_MODES:
+        return None
+    # PNG's other form of transparency: LoadImage does not see it, LoadImageMask does.
+    if picture.mode != "P" and "transparency" in picture.info:
         return None
     ImageOps.exif_transpose(picture, in_place=True)
     mode = "RGBA" if picture.has_transparency_data else "RGB"
@@ -51,7 +52,7 @@ def compress(data: bytes) -> bytes:
         if packed[_HEADER_AT] != data[_HEADER_AT]:
             return data
         pixels = [chunk for kind, chunk in _chunks(packed) if kind == b"IDAT"]
-        chunks = [memoryview(_SIGNATURE)]
+        chunks = [memoryview(SIGNATURE)]
         for kind, chunk in _chunks(data):
             if kind != b"IDAT":
                 chunks.append(chunk)
@@ -76,37 +77,20 @@ def _packed(data: bytes) -> bytes:
 
 def store(picture: Image.Image) -> bytes | None:
     """An uncompressed PNG of an RGB or RGBA picture; None when its rows are too long for it."""
-    width, height = picture.size
-    row_bytes = 1 + width * len(picture.getbands())
-    if row_bytes > _LARGEST_BLOCK:
+    layout = Layout(*picture.size, len(picture.getbands()))
+    if not layout.fits:
         return None
-    # Pillow leaves a zero after each row: that is the next one's filter.
-    rows = memoryview(b"\0" + picture.tobytes("raw", picture.mode, row_bytes))[:-1]
-    stream: list[bytes | memoryview] = [b"\x78\x01"]
-    block_bytes = _LARGEST_BLOCK // row_bytes * row_bytes
-    for at in range(0, len(rows), block_bytes):
-        block = rows[at : at + block_bytes]
-        is_last = at + block_bytes >= len(rows)
-        stream += (struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block)
-    stream.append(struct.pack(">I", zlib.adler32(rows)))
-    color_type = 6 if picture.mode == "RGBA" else 2
-    header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
-    return b"".join(
-        [_SIGNATURE, *_chunk(b"IHDR", header), *_chunk(b"IDAT", *stream), *_chunk(b"IEND")]
-    )
+    pixels = np.asarray(picture)
 
+    def fill(rows: slice, out: Bytes) -> None:
+        out[:] = pixels[rows]
 
-def _chunk(kind: bytes, *body: bytes | memoryview) -> list[bytes | memoryview]:
-    crc = zlib.crc32(kind)
-    for part in body:
-        crc = zlib.crc32(part, crc)
-    size = sum(map(len, body))
-    return [struct.pack(">I", size), kind, *body, struct.pack(">I", crc)]
+    return pack(layout, [], fill)
 
 
 def _is_stored(data: bytes) -> bool:
     """Whether the pixels begin with a stored block and the file is as large as all of them."""
-    if not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR":
+    if not data.startswith(SIGNATURE) or data[12:16] != b"IHDR":
         return False
     width, height, depth, color_type, *_, interlace = struct.unpack_from(">IIBBBBB", data, 16)
     values = _VALUES.get(color_type)
@@ -121,7 +105,7 @@ def _is_stored(data: bytes) -> bool:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Kind, and the whole chunk with its length and its checksum. Raises ValueError."""
     view = memoryview(data)
-    at = len(_SIGNATURE)
+    at = len(SIGNATURE)
     while at < len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4])
         if end > len(data):

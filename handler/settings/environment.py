@@ -27,7 +27,8 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, list
     """Variables with our prefix that nothing reads, each with the nearest names: likely typos."""
     known = [name.upper() for name in Settings.model_fields]
     return {
-        name: nearest(name, known)
+        # The prefix alone makes any two of them alike.
+        name: nearest(name, known, cutoff=0.75)
         for name in sorted(environ)
         if name.startswith(("WORKER_", "COMFY_", "BUCKET_")) and name not in known
     }

@@ -87,6 +87,9 @@ class WorkerFields(BaseModel):
     worker_warmup: Annotated[
         bool, Field(description="load all weights, by a tiny edit, before the first job is taken")
     ] = False
+    worker_prune: Annotated[
+        bool, Field(description="leave out work of workflows that can't change a pixel")
+    ] = True
     worker_concurrency: Annotated[
         int,
         Field(ge=1, le=16, description="jobs in hand; ComfyUI executes one, the others get ready"),

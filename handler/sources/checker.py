@@ -50,7 +50,7 @@ class PictureChecker:
         changed, for_comfy = pieces
         return InputImage(
             name, changed if found["is_changed"] else data, found["extension"],
-            found["width"], found["height"], for_comfy or None,
+            found["width"], found["height"], for_comfy or None, found["is_still"],
         )  # fmt: skip
 
 

@@ -1,40 +1,19 @@
-"""Prompt mode: a text and one to three pictures, compiled to the Qwen Image Edit 2509 graph. Pure.
-
-The graph is the official template's (examples/qwen_image_edit_2509.json) less the work that can't
-change the picture. At cfg 1 ComfyUI's sampler does not look at the negative conditioning, so no
-second text encoding is made for it; at denoise 1 it looks at nothing but the shape of the latent
-image, so no photo is encoded for that. tests/integration/test_edit.py holds the pixels equal.
-"""
+"""Prompt mode: what a caller asks for with a text in place of a workflow."""
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from handler.contract import JobInput, Ratio
+from handler.contract import Fit, JobInput, OutputSize, Ratio, Speed
 from handler.errors import InvalidInput
 from handler.models import ModelFile
-from handler.pictures import InputImage
 
 _MOST_IMAGES = 3
 # Whole in every JSON reader, also those that know only floats.
 _LARGEST_RANDOM_SEED = 2**53
 
 _Value = TypeVar("_Value")
-
-# Exact ratios near a megapixel, in multiples of 16 as the model's patches want.
-_SIZES: dict[Ratio, tuple[int, int]] = {
-    "1:1": (1024, 1024),
-    "4:3": (1152, 864),
-    "3:4": (864, 1152),
-    "16:9": (1280, 720),
-    "9:16": (720, 1280),
-}
-# FluxKontextImageScale's choice of sizes (comfy_extras/nodes_flux.py); each is there turned, too.
-_OWN_SIZES = (
-    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184),
-    (944, 1104), (1024, 1024),
-)  # fmt: skip
 
 
 # By their roles, in the order of ModelNames.
@@ -76,12 +55,14 @@ class ModelNames:
 @dataclass(frozen=True, slots=True)
 class PromptEdit:
     """What a caller asks for in prompt mode, and the models it runs on. `ratio` None is the first
-    picture's own."""
+    picture's own; `fit` None is a crop where a ratio asks for one."""
 
     models: ModelNames
     prompt: str
     negative_prompt: str
     ratio: Ratio | None
+    fit: Fit | None
+    size: OutputSize
     seed: int
     steps: int
     cfg: float
@@ -101,7 +82,8 @@ def parse_prompt_edit(job_input: JobInput, models: ModelNames) -> PromptEdit:
             "input.lora_strength needs the Lightning LoRA, and this worker's models.lock names no "
             "file with the role lightning; leave it out"
         )
-    lora_strength = _given(job_input.get("lora_strength"), 1.0 if models.lora else 0.0)
+    has_lora = models.lora and job_input.get("speed") != Speed.FINE
+    lora_strength = _given(job_input.get("lora_strength"), 1.0 if has_lora else 0.0)
     with_lora = lora_strength != 0
     cfg = _given(job_input.get("cfg"), 1.0 if with_lora else 2.5)
     negative_prompt = job_input.get("negative_prompt") or ""
@@ -110,11 +92,14 @@ def parse_prompt_edit(job_input: JobInput, models: ModelNames) -> PromptEdit:
             "input.negative_prompt has no effect at cfg 1, which is the default with the Lightning "
             "LoRA; set input.cfg above 1 or leave it out"
         )
+    _check_fit(job_input)
     return PromptEdit(
         models=models,
         prompt=job_input["prompt"] or "",
         negative_prompt=negative_prompt,
         ratio=job_input.get("ratio"),
+        fit=job_input.get("fit"),
+        size=_size(job_input),
         seed=_given(job_input.get("seed"), secrets.randbelow(_LARGEST_RANDOM_SEED)),
         steps=_given(job_input.get("steps"), 4 if with_lora else 20),
         cfg=cfg,
@@ -126,62 +111,38 @@ def _given(value: _Value | None, default: _Value) -> _Value:
     return default if value is None else value
 
 
+def _check_fit(job_input: JobInput) -> None:
+    fit, has_mask = job_input.get("fit"), job_input.get("mask") is not None
+    if fit in {Fit.CROP, Fit.EXTEND} and job_input.get("ratio") is None:
+        raise InvalidInput(f"input.fit '{fit}' counts only with input.ratio: set it, or leave fit")
+    if fit == Fit.WHOLE and not has_mask:
+        raise InvalidInput("input.fit 'whole' counts only with input.mask: set it, or leave fit")
+    if fit == Fit.TEMPLATE and has_mask:
+        raise InvalidInput(
+            "input.fit 'template' has no mask: leave fit, or send the template's graph as "
+            "input.workflow"
+        )
+
+
+def _size(job_input: JobInput) -> OutputSize:
+    wish = (job_input.get("output") or {}).get("size")
+    keeps_pixels = job_input.get("mask") is not None or job_input.get("fit") == Fit.EXTEND
+    if wish == OutputSize.MODEL and keeps_pixels:
+        raise InvalidInput(
+            "input.output.size 'model' can't keep the photo's own pixels, as a mask and fit "
+            "'extend' do; leave it out"
+        )
+    if wish == OutputSize.PHOTO and job_input.get("fit") == Fit.TEMPLATE:
+        raise InvalidInput(
+            "input.output.size 'photo' does not go with input.fit 'template', which crops as it "
+            "likes; leave one of them"
+        )
+    return OutputSize.PHOTO if keeps_pixels else wish or OutputSize.MODEL
+
+
 def check_image_count(count: int) -> None:
     """Raises InvalidInput."""
     if not 1 <= count <= _MOST_IMAGES:
         raise InvalidInput(
             f"input.prompt needs 1 to {_MOST_IMAGES} pictures in input.images; there are {count}"
         )
-
-
-def compile_edit(edit: PromptEdit, images: Sequence[InputImage]) -> dict[str, dict[str, Any]]:
-    """The workflow in API format; node ids are the official template's where it has the node.
-    `images` are as many as `check_image_count` allows."""
-    names = edit.models
-    width, height = _SIZES[edit.ratio] if edit.ratio else _own_size(images[0])
-    nodes = {
-        "37": _node("UNETLoader", unet_name=names.unet, weight_dtype="default"),
-        "38": _node("CLIPLoader", clip_name=names.clip, type="qwen_image", device="default"),
-        "39": _node("VAELoader", vae_name=names.vae),
-        "66": _node("ModelSamplingAuraFlow", shift=3, model=["37", 0]),
-        "75": _node("CFGNorm", strength=1, model=["66", 0]),
-        "78": _node("LoadImage", image=images[0].name),
-        "117": _node("FluxKontextImageScale", image=["78", 0]),
-        "88": _node("EmptySD3LatentImage", width=width, height=height, batch_size=1),
-        "3": _node(
-            "KSampler", seed=edit.seed, steps=edit.steps, cfg=edit.cfg, sampler_name="euler",
-            scheduler="simple", denoise=1, model=["75", 0], positive=["111", 0],
-            negative=["110", 0], latent_image=["88", 0],
-        ),
-        "8": _node("VAEDecode", samples=["3", 0], vae=["39", 0]),
-        "60": _node("SaveImage", filename_prefix="edit", images=["8", 0]),
-    }  # fmt: skip
-    pictures: dict[str, Any] = {"image1": ["117", 0]}
-    for number, image in enumerate(images[1:], start=2):
-        nodes[f"78:{number}"] = _node("LoadImage", image=image.name)
-        pictures[f"image{number}"] = [f"78:{number}", 0]
-    encode = {"clip": ["38", 0], "vae": ["39", 0], **pictures}
-    nodes["111"] = _node("TextEncodeQwenImageEditPlus", prompt=edit.prompt, **encode)
-    if edit.cfg == 1:
-        nodes["110"] = _node("ConditioningZeroOut", conditioning=["111", 0])
-    else:
-        nodes["110"] = _node("TextEncodeQwenImageEditPlus", prompt=edit.negative_prompt, **encode)
-    if edit.lora_strength != 0:
-        nodes["89"] = _node(
-            "LoraLoaderModelOnly", lora_name=names.lora, strength_model=edit.lora_strength,
-            model=["37", 0],
-        )  # fmt: skip
-        nodes["66"]["inputs"]["model"] = ["89", 0]
-    return nodes
-
-
-def _node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
-
-
-def _own_size(image: InputImage) -> tuple[int, int]:
-    """The size to which FluxKontextImageScale brings the picture, by the same rule."""
-    turned = [(height, width) for width, height in _OWN_SIZES]
-    ratio = image.width / image.height
-    _, width, height = min((abs(ratio - w / h), w, h) for w, h in (*_OWN_SIZES, *turned))
-    return width, height

@@ -24,6 +24,8 @@ from tests.fakes.runpod_work import Result, paint
 
 _FORGOTTEN = (404, {"Content-Type": "application/json"}, '{"error": "job not found"}')
 
+_RETRYABLE = ("comfy_exited", "interrupted", "upload_failed")
+
 Answer = tuple[int, dict[str, str], str]
 
 
@@ -150,7 +152,7 @@ class RunPodCloud:
     def forget(self, job_id: str) -> None:
         """As RunPod does at the end of the retention or the ttl."""
         with self._changed:
-            del self.jobs[job_id]
+            self.jobs.pop(job_id).status = "CANCELLED"
 
     async def _open(self) -> int:
         app = web.Application(client_max_size=0)
@@ -191,9 +193,12 @@ class RunPodCloud:
             self._requests.append(seen)
         if seen.fault == "slow":
             await asyncio.sleep(self.slow_s)
-        if seen.fault in (None, "slow", "lost", "garbage"):
+        if seen.fault in (None, "slow", "late", "lost", "garbage"):
             status, headers, text = self._answer(request, seen, len(raw))
-        if seen.fault not in (None, "slow"):
+        if seen.fault == "late":
+            self._notify()
+            await asyncio.sleep(self.slow_s)
+        elif seen.fault not in (None, "slow"):
             status, headers, text = FAULTS[seen.fault]
         seen.status = status
         self._notify()
@@ -327,7 +332,13 @@ class RunPodCloud:
         if job.oddity.raises:
             return {"error": JSON_ERROR}
         if code := job.oddity.fails:
-            failure = {"ok": False, "code": code, "message": "broken on purpose", "retryable": True}
+            again = code in _RETRYABLE
+            failure = {
+                "ok": False,
+                "code": code,
+                "message": "broken on purpose",
+                "retryable": again,
+            }
             return {"error": f"{code}: broken on purpose", "output": failure}
         return self.execute({"id": job.id, "input": job.body["input"]})
 

@@ -16,7 +16,8 @@ JSON_ERROR = json.dumps(
         "runpod_version": "1.12.0",
     }
 )
-# Of a request: before anything is done, but for "lost" and "garbage", which hide what was done.
+# Of a request: before anything is done, but for "lost" and "garbage", which hide what was done;
+# "slow" comes late to do it, "late" to tell of it.
 FAULTS: dict[str, tuple[int, dict[str, str], str]] = {
     "unauthorized": (401, {}, ""),
     "unauthorized_page": (401, {"Content-Type": "text/html"}, _PAGE.format(401)),
@@ -32,6 +33,7 @@ FAULTS: dict[str, tuple[int, dict[str, str], str]] = {
     "lost": (0, {}, ""),
     "garbage": (200, {"Content-Type": "text/html"}, "<html>one moment, please"),
     "slow": (0, {}, ""),
+    "late": (0, {}, ""),
 }
 HARMLESS = tuple(name for name in FAULTS if name not in ("forbidden", "not_found"))
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from PIL import Image
 
 from tests.edge_reader import read_picture
 from tests.fakes.runpod_api import RunPodApi
@@ -198,7 +200,26 @@ def test_a_prompt_takes_the_size_of_a_picture_that_was_fetched(
     images = [{"name": "a.png", "image": "bucket:inputs/high.png"}]
     job = {"prompt": "make it red", "images": images, "steps": 1}
     output = api.result(api.submit(job), 200)["output"]
-    assert (output["images"][0]["width"], output["images"][0]["height"]) == (672, 1568)
+    assert (output["images"][0]["width"], output["images"][0]["height"]) == (592, 1776)
+
+
+def test_a_mask_comes_from_the_bucket(api: RunPodApi, worker: WorkerProcess, bucket: Any) -> None:
+    mask = Image.new("L", (40, 40))
+    mask.paste(255, (0, 0, 40, 20))
+    bucket.put_object(
+        Bucket="pictures", Key="inputs/mask.png", Body=base64.b64decode(as_base64(mask))
+    )
+    picture = photo(6, (40, 40))
+    job = {
+        "prompt": "make it red", "mask": "bucket:inputs/mask.png", "steps": 1,
+        "images": [{"name": "mask", "image": as_base64(picture)}], "output": {"delivery": "base64"},
+    }  # fmt: skip
+    output = api.result(api.submit(job), RESULT_S)["output"]
+    assert output["pixels_changed_outside"] == 0
+    with Image.open(io.BytesIO(base64.b64decode(output["image_base64"]))) as result:
+        below = (0, 20, 40, 40)
+        assert result.crop(below).tobytes() == picture.crop(below).tobytes()
+        assert result.tobytes() != picture.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from handler.contract.check import check_input
+from handler.models.lock import read_models_lock
+from handler.pictures.images import InputImage
+from handler.workflow.edit_graph import compile_edit
+from handler.workflow.prompt_edit import ModelNames, parse_prompt_edit
 from tests.fakes.runpod_api import RunPodApi
 from tests.integration.worker_process import (
     EXAMPLE,
@@ -89,20 +94,46 @@ def test_another_lora_strength_gives_another_picture(api: RunPodApi, reference: 
     assert small_edit(api, portrait(), node_89={"strength_model": 0.5}) != reference
 
 
-def test_prompt_mode_gives_the_pixels_of_the_full_graph_and_its_seed(
+def test_the_template_has_the_same_pixels_in_full_pruned_and_compiled_by_prompt_mode(
     api: RunPodApi, worker: WorkerProcess
 ) -> None:
-    """Prompt mode leaves out the second text encoding and the photo's encoding as latent image."""
-    prompt, seed = "make it a drawing", 11
+    """The last two are without the second text encoding and the encoding of the latent image."""
+    prompt, seed, steps = "make it a drawing", 11, 2
     images = [{"name": PHOTO_NAME, "image": as_base64(portrait().crop((150, 0, 300, 350)))}]
-    job = {"prompt": prompt, "seed": seed, "images": images}
-    short = api.result(api.submit(job), RESULT_S)["output"]
     full = copy.deepcopy(EXAMPLE)
     full["111"]["inputs"]["prompt"] = prompt
-    full["3"]["inputs"]["seed"] = seed
-    whole = api.result(api.submit({"workflow": full, "images": images}), RESULT_S)["output"]
-    assert pixels(short["image_base64"]) == pixels(whole["image_base64"])
-    assert short["seed"] == seed
+    full["3"]["inputs"] |= {"seed": seed, "steps": steps}
+    whole, pruned, compiled = (
+        api.result(api.submit({"images": images, **job}), RESULT_S)["output"]
+        for job in (
+            {"workflow": full, "prune": False},
+            {"workflow": full},
+            {"prompt": prompt, "seed": seed, "steps": steps, "fit": "template"},
+        )
+    )
+    assert "pruned" not in whole
+    assert {node_id for work in pruned["pruned"] for node_id in work["nodes"]} == {"110", "88"}
+    assert pixels(pruned["image_base64"]) == pixels(whole["image_base64"])
+    assert pixels(compiled["image_base64"]) == pixels(whole["image_base64"])
+    assert (compiled["seed"], compiled["graph"]) == (seed, "template-1")
+
+
+def test_a_photo_that_the_worker_scaled_has_the_pixels_of_one_that_comfyui_scaled(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    """`python -m handler compile` gives the graph that does all of it."""
+    picture = portrait().resize((1500, 1100))
+    image = InputImage(PHOTO_NAME, b"", "png", *picture.size)
+    words = {"prompt": "make it a drawing", "seed": 3, "steps": 1, "ratio": "1:1"}
+    names = ModelNames.of(read_models_lock(PROJECT_DIR / "models.lock").models)
+    graph = compile_edit(parse_prompt_edit(check_input(words), names), [image])
+    assert {node["class_type"] for node in graph.values()} >= {"ImageCrop", "ImageScale"}
+    images = [{"name": PHOTO_NAME, "image": as_base64(picture)}]
+    by_worker, by_comfyui = (
+        api.result(api.submit({"images": images, **job}), RESULT_S)["output"]
+        for job in (words, {"workflow": graph, "prune": False})
+    )
+    assert pixels(by_worker["image_base64"]) == pixels(by_comfyui["image_base64"])
 
 
 def test_make_run_edits_the_example_as_it_is_in_the_sdks_local_mode(tmp_path: Path) -> None:

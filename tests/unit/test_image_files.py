@@ -3,7 +3,7 @@
 import ast
 import fnmatch
 import http.server
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.cli import worker_environment
+from gateway.settings import Settings as GatewaySettings
 from handler.job.parse import parse_job
 from handler.pictures.images import ImageLimits
 from handler.settings import PROJECT_DIR, Settings
 from handler.workflow.prompt_edit import ModelNames
 
+GATEWAY_LOCK = PROJECT_DIR / "requirements-gateway.lock"
 DOCKERFILE = (PROJECT_DIR / "Dockerfile").read_text()
 SETTINGS = {name.upper() for name in Settings.model_fields}
 MODELS = ModelNames("unet", "clip", "vae", "lora")
@@ -69,10 +72,10 @@ def allowed() -> list[str]:
     return [line[1:] for line in lines if line.startswith("!")]
 
 
-def closure(module: str) -> set[str]:
-    """The packages and modules of handler/ that a file needs, as far as they import."""
+def closure(*start: Path) -> set[str]:
+    """The packages and modules of handler/ that files need, as far as they import."""
     found: set[str] = set()
-    waiting = [PROJECT_DIR / module]
+    waiting = list(start)
     while waiting:
         for node in ast.walk(ast.parse(waiting.pop().read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -97,7 +100,7 @@ def test_the_base_is_pinned_by_tag_and_digest() -> None:
 
 
 def test_the_targets_are_there_and_the_one_that_runpod_builds_is_last() -> None:
-    assert {"worker", "worker-baked", "test"} <= set(stages())
+    assert {"worker", "worker-baked", "gateway", "test"} <= set(stages())
     assert list(stages())[-1] == "worker-baked"
 
 
@@ -122,8 +125,41 @@ def test_the_image_keeps_the_defaults_that_are_documented() -> None:
 
 def test_weights_are_fetched_again_only_for_what_the_fetching_needs() -> None:
     modules = {path for path in copied("models") if path.startswith("handler/")}
-    needed = closure("scripts/fetch_models.py")
+    needed = closure(PROJECT_DIR / "scripts" / "fetch_models.py")
     assert modules == needed | {"handler/__init__.py"}
+
+
+def test_the_gateway_has_what_it_needs_of_the_worker_and_no_more() -> None:
+    copies = {path for path in copied("gateway") if path.startswith("handler/")}
+    needed = closure(*(PROJECT_DIR / "gateway").rglob("*.py"))
+    assert copies == needed | {"handler/__init__.py"}
+
+
+def test_the_gateway_runs_with_nothing_but_what_its_lock_has() -> None:
+    program = """
+import importlib, importlib.metadata, pkgutil, re, sys
+locked = {re.sub("[._-]+", "-", name) for name in sys.argv[1:]}
+class Hide:
+    lacking = {
+        package
+        for package, owners in importlib.metadata.packages_distributions().items()
+        if not any(re.sub("[._-]+", "-", owner).lower() in locked for owner in owners)
+    }
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.lacking:
+            raise ModuleNotFoundError(f"the gateway's lock has no {name}", name=name)
+sys.meta_path.insert(0, Hide())
+import gateway
+for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
+    if not module.name.endswith("__main__") and ".migrations" not in module.name:
+        importlib.import_module(module.name)
+print("aiohttp" in Hide.lacking, "gateway.cli" in sys.modules)
+"""
+    locked = re.findall(r"^([a-z0-9._-]+)==", GATEWAY_LOCK.read_text(), re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *locked], cwd=PROJECT_DIR, capture_output=True, text=True
+    )
+    assert done.stdout == "True True\n", done.stderr
 
 
 def test_no_secret_is_an_argument_or_a_variable() -> None:
@@ -138,7 +174,7 @@ def test_a_run_that_uses_pip_takes_only_what_a_lock_hashes() -> None:
         rest for keyword, rest in instructions() if keyword == "RUN" and " install " in rest
     ]
     with_pip = [rest for rest in installs if re.search(r"pip (--python \S+ )?install", rest)]
-    assert len(with_pip) == 3
+    assert len(with_pip) == 4
     for rest in with_pip:
         assert "--require-hashes" in rest
         assert "--no-cache-dir" in rest
@@ -215,13 +251,23 @@ def test_all_that_is_pinned_is_renewed() -> None:
     assert all(f" {lock}" in renewing for lock in written)
 
 
-def test_compose_runs_a_target_with_real_settings() -> None:
-    compose = yaml.safe_load((PROJECT_DIR / "docker-compose.yml").read_text())
-    worker = compose["services"]["worker"]
+def test_compose_runs_targets_with_real_settings() -> None:
+    services = yaml.safe_load((PROJECT_DIR / "docker-compose.yml").read_text())["services"]
+    worker = services["worker"]
     assert worker["build"]["target"] in stages()
-    assert set(worker["environment"]) <= SETTINGS
+    for_gateway = worker_environment("http://gateway:8787", "secret", "worker-1", 30)
+    assert set(worker["environment"]) <= SETTINGS | set(for_gateway)
+    # Compose reads $$ as $.
+    given = {name: value.replace("$$", "$") for name, value in worker["environment"].items()}
+    for name, value in for_gateway.items():
+        if name != "RUNPOD_AI_API_KEY":
+            assert given[name] == value
     health = dict(stages()["runtime"])["HEALTHCHECK"].partition(" CMD ")[2]
     assert worker["healthcheck"]["test"] == ["CMD", *json.loads(health)]
+    for name in ("gateway", "gateway-2"):
+        assert services[name]["build"]["target"] in stages()
+        settings = {field.upper() for field in GatewaySettings.model_fields}
+        assert set(services[name]["environment"]) <= settings
 
 
 def test_the_hub_offers_settings_that_exist() -> None:
@@ -293,17 +339,12 @@ def test_the_health_check_fails_with_one_sentence_where_nobody_listens() -> None
 
 
 def pip_module(tmp_path: Path, listing: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """scripts/image_engines.py on a machine whose `pip config list` prints this."""
+    """scripts/image_engines/machine.py on a machine whose `pip config list` prints this."""
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\ncat <<'END'\n{listing}\nEND\n")
     fake.chmod(0o755)
-    path = PROJECT_DIR / "scripts" / "image_engines.py"
-    spec = importlib.util.spec_from_file_location("image_engines", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "image_engines", module)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(PROJECT_DIR / "scripts")
+    module = importlib.import_module("image_engines.machine")
     monkeypatch.setattr(module.sys, "executable", str(fake))
     return module
 

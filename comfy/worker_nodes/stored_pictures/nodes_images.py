@@ -12,7 +12,7 @@ import torch
 from comfy.cli_args import args
 from PIL.PngImagePlugin import PngInfo
 
-from .png import Fill, Layout, read, write
+from .stored_layout import Fill, Layout, pack, unpack
 
 # Larger ones are rare, and uncompressed they would fill memory and disk.
 MOST_PIXELS = 4096 * 4096
@@ -22,7 +22,8 @@ _FLOATS = (torch.float16, torch.float32, torch.float64)
 
 def make_load_image(stock: Callable[..., Any]) -> Callable[..., Any]:
     def load_image(self: Any, image: str) -> Any:
-        pixels = read(Path(folder_paths.get_annotated_filepath(image)))
+        with Path(folder_paths.get_annotated_filepath(image)).open("rb") as file:
+            pixels = unpack(file)
         if pixels is None:
             return stock(self, image)
         picture = np.ascontiguousarray(pixels[..., :3]).astype(np.float32)
@@ -56,7 +57,7 @@ def make_save_images(stock: Callable[..., Any]) -> Callable[..., Any]:
         results = []
         for number, image in enumerate(images):
             file = f"{filename.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
-            write(Path(folder, file), layout, chunks, _filler(image.cpu().numpy()))
+            Path(folder, file).write_bytes(pack(layout, chunks, _filler(image.cpu().numpy())))
             results.append({"filename": file, "subfolder": subfolder, "type": self.type})
         return {"ui": {"images": results}}
 

@@ -18,5 +18,5 @@ def flags_of(program: str) -> set[str]:
 def test_every_flag_of_the_sdk_is_accepted_and_no_other() -> None:
     show = "print([a.option_strings for a in parser._actions])"
     sdk = flags_of(f"from runpod.serverless import parser; {show}")
-    ours = flags_of(f"from handler.__main__ import make_parser; parser = make_parser(); {show}")
+    ours = flags_of(f"from handler.arguments import make_parser; parser = make_parser(); {show}")
     assert ours == sdk

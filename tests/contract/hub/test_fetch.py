@@ -19,14 +19,8 @@ from handler.errors import ModelFetchFailed, ModelMissing
 from handler.hub.client import Hub
 from handler.hub.download import Patience
 from handler.hub.fetch import fetch_models, fetch_target, find_or_fetch
-from handler.models.lock import (
-    ModelFile,
-    ModelsLock,
-    check_model,
-    read_models_lock,
-    sample_digest,
-    sample_spans,
-)
+from handler.models.check import check_model, sample_digest, sample_spans
+from handler.models.lock import ModelFile, ModelsLock, read_models_lock
 from handler.models.places import search_places
 from tests.fakes.hub import FakeHub
 from tests.fakes.weights import model_of, safetensors, write_lock

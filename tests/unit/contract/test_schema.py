@@ -23,9 +23,10 @@ from handler.errors import InvalidInput, JobError
 from handler.job.answer import Place, Stored, error_answer, success_answer
 from handler.job.outputs import Output, OutputFile, OutputImage
 from handler.job.parse import parse_job
-from handler.pictures.images import ImageLimits
+from handler.pictures.images import ImageLimits, InputImage
 from handler.settings import PROJECT_DIR
-from handler.workflow.prompt_edit import ModelNames, compile_edit, parse_prompt_edit
+from handler.workflow.edit_graph import compile_edit
+from handler.workflow.prompt_edit import ModelNames, parse_prompt_edit
 from tests.schemas import INPUT, OUTPUT, output_of
 
 MODELS = ModelNames("unet", "clip", "vae", "lora")
@@ -79,14 +80,17 @@ NUMBERS = st.one_of(
 TEXTS = st.one_of(
     st.text(max_size=6),
     st.sampled_from(
-        ["", " ", "auto", "bucket", "webp", "png", "1:1", "9:16", "9:17", "a\n", "a.b_c-D", "-a",
-         "a" * 128, "a" * 129, "a" * 10_000, "a" * 10_001, "..", "a/b", "a\\b"]
+        ["", " ", "auto", "bucket", "webp", "photo", "fine", "png", "1:1", "9:16", "9:17", "a\n",
+         "a.b_c-D", "-a", "a" * 128, "a" * 129, "a" * 10_000, "a" * 10_001, "..", "a/b", "a\\b"]
     ),
 )  # fmt: skip
 OTHERS = st.one_of(st.none(), st.booleans(), st.just([]), st.just({}), st.just([1]))
 VALUES = NUMBERS | TEXTS | OTHERS
 # `workflow` and `images` are looked at below: the schema tells only their shape.
-PLAIN_KEYS = sorted(set(JobInput.__annotations__) - {"workflow", "images", "output", "prompt"})
+# Whether a picture is one, and what `fit` goes with, only the parser tells.
+PLAIN_KEYS = sorted(
+    set(JobInput.__annotations__) - {"workflow", "images", "output", "prompt", "mask", "fit"}
+)
 
 
 def base_of(key: str) -> dict[str, Any]:
@@ -111,12 +115,12 @@ def test_parser_and_schema_agree_on_each_key(key: str, value: Any) -> None:
 def test_parser_and_schema_agree_on_output(options: dict[str, Any]) -> None:
     job_input = {"workflow": WORKFLOW, "output": options}
     if INPUT.is_valid(job_input):
-        # Beyond types: a quality counts only for two of the formats.
+        # Beyond types: a quality counts only for two of the formats, a size only for prompts.
         with contextlib.suppress(InvalidInput):
             parse_job({"id": "x", "input": job_input}, LIMITS, MODELS)
             return
-        assert options.get("quality") is not None
-        assert options.get("format") in {None, "png"}
+        has_vain_quality = options.get("format") in {None, "png"} and options.get("quality")
+        assert has_vain_quality or options.get("size")
     else:
         assert not is_parsed(job_input)
 
@@ -174,7 +178,8 @@ def test_every_ratio_of_the_contract_has_a_size() -> None:
     for ratio in get_args(Ratio):
         job = parse_job({"id": "", "input": {**base_of("ratio"), "ratio": ratio}}, LIMITS, MODELS)
         edit = parse_prompt_edit({"prompt": "x", "ratio": ratio}, MODELS)
-        assert compile_edit(edit, job.images)
+        pictures = [InputImage(image.name, b"", "png", 64, 48) for image in job.images]
+        assert compile_edit(edit, pictures)
 
 
 def test_whole_numbers_that_are_written_as_fractions_are_refused_where_whole_ones_are_asked() -> (

@@ -14,7 +14,8 @@ from handler.errors import InvalidImage, InvalidInput, InvalidWorkflow, JobError
 from handler.job.parse import Job, parse_job, request_id_of
 from handler.job.reencode import Encoding
 from handler.pictures.images import ImageLimits, InputImage, SentImage
-from handler.workflow.prompt_edit import ModelNames, PromptEdit, compile_edit
+from handler.workflow.edit_graph import compile_edit
+from handler.workflow.prompt_edit import ModelNames, PromptEdit
 from handler.workflow.workflow import Workflow
 
 MODELS = ModelNames("unet", "clip", "vae", "lora")
@@ -143,7 +144,8 @@ def test_an_unknown_key_like_no_other_is_refused_with_all_that_are_known() -> No
     fault = fault_of(InvalidInput, output={"zzz": 1})
     assert (
         fault.message
-        == "input.output has an unknown key 'zzz'; known keys: delivery, format, quality, previews"
+        == "input.output has an unknown key 'zzz'; known keys: delivery, format, quality, size, "
+        "previews"
     )
     assert fault.details == {"key": "zzz"}
 

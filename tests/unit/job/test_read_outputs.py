@@ -350,7 +350,7 @@ def test_a_file_in_the_jobs_folder_that_no_node_lists_comes_back(folder: JobFold
         "9": {"class_type": "Other", "inputs": {}},
     }
     execution = Execution((saved_as("a.txt"),), (), None, None)
-    files = asyncio.run(read_outputs(folder, execution, None, prompt)).files
+    files = asyncio.run(read_outputs(folder, execution, None, prompt=prompt)).files
     assert [(file.node_id, file.filename, file.path) for file in files] == [
         ("9", "a.txt", "a"), ("7", "model_00001_.safetensors", "vae/model_00001_")
     ]  # fmt: skip

@@ -7,7 +7,8 @@ from handler.errors import OutOfMemory
 from handler.job.runner import Runner
 from handler.job.warm_up import warm_up, warm_up_nodes
 from handler.pictures.images import InputImage
-from handler.workflow.prompt_edit import ModelNames, compile_edit, parse_prompt_edit
+from handler.workflow.edit_graph import compile_edit
+from handler.workflow.prompt_edit import ModelNames, parse_prompt_edit
 from handler.workflow.workflow import parse_nodes
 
 NAMES = ModelNames("unet.st", "clip.st", "vae.st", "lora.st")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from handler.errors import ModelMissing
-from handler.models.lock import ModelFile, ModelsLock, check_model, hash_model
+from handler.models.check import check_model, hash_model
+from handler.models.lock import ModelFile, ModelsLock
 from handler.models.places import (
     FoundModel,
     find_models,

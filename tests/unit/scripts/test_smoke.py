@@ -55,9 +55,15 @@ def test_a_good_edit_in_the_image_passes_and_is_kept(
     assert "Memory flags: --highvram (it fits)" in shown
     assert "first seed again: execute 0.01 s, total 0.01 s" in shown
     kept = {path.name for path in (tmp_path / "out").iterdir()}
-    assert kept == {"output.png", "other-seed.png", "again.png", "side-by-side.png", "report.json"}
+    assert kept == {
+        "output.png", "other-seed.png", "again.png", "side-by-side.png", "report.json",
+        "aligned.png", "template.png", "masked.png",
+    }  # fmt: skip
+    assert "ok    outside a mask no pixel changes: none" in shown
+    assert "worker's own graph: +0.0" in shown or "worker's own graph: -0.0" in shown
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["checks"]["the same seed gives the same picture"]["ok"] is True
+    assert abs(report["line_up"]["template"]["right"]) < 0.1
     assert not (tmp_path / "pid").exists()
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
@@ -14,10 +13,14 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from subprocess import DEVNULL
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from scripts.vendoring.lock import VendorError, read_lock
+from scripts.vendoring.place import STAMP
+from scripts.vendoring.sources import unpack_folder
+from scripts.vendoring.tree import tree_digest, tree_files, tree_manifest
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "scripts" / "vendor_comfyui.py"
@@ -32,19 +35,6 @@ FILES = {
     "hidden.txt": b"$Id$\n",
 }
 DEADLINE_S = 30.0
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("vendor_comfyui", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load()
 
 
 def manifest(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -169,8 +159,8 @@ class Place:
 
     def tree(self) -> dict[str, bytes]:
         """What is in place, less the manifest."""
-        found = {path: (self.into / path).read_bytes() for path in script.tree_files(self.into)}
-        found.pop(script.STAMP, None)
+        found = {path: (self.into / path).read_bytes() for path in tree_files(self.into)}
+        found.pop(STAMP, None)
         return found
 
     def beside(self) -> list[str]:
@@ -277,7 +267,7 @@ def test_check_without_a_tree_says_how_to_get_one(place: Place) -> None:
 
 
 def test_check_without_a_manifest_compares_the_digest(vendored: Place) -> None:
-    (vendored.into / script.STAMP).write_text("[not json")
+    (vendored.into / STAMP).write_text("[not json")
     assert vendored.run("--check").returncode == 0
     (vendored.into / "main.py").unlink()
     done = vendored.run("--check")
@@ -336,7 +326,7 @@ def test_a_wrong_digest_leaves_the_old_tree_and_names_the_files(vendored: Place)
     assert vendored.beside() == ["ComfyUI"]
 
 
-@pytest.mark.parametrize("path", ["comfy/__pycache__/ops.pyc", "user/a.json", script.STAMP])
+@pytest.mark.parametrize("path", ["comfy/__pycache__/ops.pyc", "user/a.json", STAMP])
 def test_a_source_cannot_smuggle_in_what_the_check_ignores(place: Place, path: str) -> None:
     place.repository_has({**FILES, path: b"{}"})
     place.lock_has()
@@ -368,21 +358,21 @@ def test_a_wheel_entry_that_leads_out_is_refused(place: Place) -> None:
 )
 def test_one_unsafe_entry_keeps_a_wheel_from_being_unpacked(tmp_path: Path, path: str) -> None:
     wheel = write_wheel(tmp_path / "wheels", {**FILES, path: b"evil"})
-    with pytest.raises(script.VendorError, match="leads out of its folder"):
-        script.unpack_folder(wheel, "engine/_comfyui", tmp_path / "tree")
+    with pytest.raises(VendorError, match="leads out of its folder"):
+        unpack_folder(wheel, "engine/_comfyui", tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
 
 
 def test_a_link_in_a_wheel_keeps_it_from_being_unpacked(tmp_path: Path) -> None:
     wheel = write_wheel(tmp_path / "wheels", FILES, links={"linked": "/etc"})
-    with pytest.raises(script.VendorError, match="'engine/_comfyui/linked', which is a link"):
-        script.unpack_folder(wheel, "engine/_comfyui", tmp_path / "tree")
+    with pytest.raises(VendorError, match="'engine/_comfyui/linked', which is a link"):
+        unpack_folder(wheel, "engine/_comfyui", tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
 
 
 def test_a_wheel_without_the_folder_is_refused(place: Place) -> None:
-    with pytest.raises(script.VendorError, match=f"{WHEEL} has no elsewhere"):
-        script.unpack_folder(place.wheel, "elsewhere", place.root / "tree")
+    with pytest.raises(VendorError, match=f"{WHEEL} has no elsewhere"):
+        unpack_folder(place.wheel, "elsewhere", place.root / "tree")
 
 
 def test_pip_without_the_package_says_what_to_look_at(place: Place) -> None:
@@ -447,18 +437,18 @@ def test_a_folder_that_cannot_be_written_gives_one_sentence(place: Place) -> Non
 def test_a_fault_in_the_lock_is_named(place: Place, old: str, new: str, said: str) -> None:
     assert old in place.lock.read_text()
     place.lock.write_text(place.lock.read_text().replace(old, new, 1))
-    with pytest.raises(script.VendorError, match=re.escape(said)) as raised:
-        script.read_lock(place.lock)
+    with pytest.raises(VendorError, match=re.escape(said)) as raised:
+        read_lock(place.lock)
     assert str(place.lock) in str(raised.value)
 
 
 def test_a_lock_that_is_not_there_or_names_no_source_is_an_error(tmp_path: Path) -> None:
     lock = tmp_path / "comfyui.lock"
-    with pytest.raises(script.VendorError, match="There is no lock file"):
-        script.read_lock(lock)
+    with pytest.raises(VendorError, match="There is no lock file"):
+        read_lock(lock)
     lock.write_text(f'commit = "{"0" * 40}"\nversion = "1"\ntree_sha256 = "{"0" * 64}"\n')
-    with pytest.raises(script.VendorError, match="neither"):
-        script.read_lock(lock)
+    with pytest.raises(VendorError, match="neither"):
+        read_lock(lock)
 
 
 def test_a_source_that_the_lock_lacks_is_an_error(place: Place) -> None:
@@ -544,8 +534,8 @@ def test_a_child_of_a_killed_run_keeps_the_next_run_out_until_it_ends(place: Pla
 
 def test_the_digest_is_what_the_lock_file_defines(tmp_path: Path) -> None:
     write_tree(tmp_path, FILES)
-    assert script.tree_manifest(tmp_path) == manifest(FILES)
-    assert script.tree_digest(manifest(FILES)) == digest_by_definition(FILES)
+    assert tree_manifest(tmp_path) == manifest(FILES)
+    assert tree_digest(manifest(FILES)) == digest_by_definition(FILES)
     shell = r"find . -type f -printf '%P\0' | xargs -0 sha256sum | LC_ALL=C sort | sha256sum"
     if shutil.which("sha256sum") is None:
         pytest.skip("sha256sum is not installed")
@@ -554,6 +544,6 @@ def test_the_digest_is_what_the_lock_file_defines(tmp_path: Path) -> None:
 
 
 def test_the_projects_own_lock_can_be_read() -> None:
-    lock = script.read_lock(ROOT / "comfy" / "comfyui.lock")
+    lock = read_lock(ROOT / "comfy" / "comfyui.lock")
     assert list(lock.sources) == ["pypi", "git"]
     assert str(lock) == f"ComfyUI {lock.version} ({lock.commit[:7]})"

@@ -1,114 +1,51 @@
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from handler.contract.check import check_input
 from handler.errors import InvalidInput
 from handler.models import ModelFile
-from handler.pictures.images import InputImage
-from handler.settings import PROJECT_DIR
 from handler.workflow.prompt_edit import (
     ModelNames,
+    PromptEdit,
     check_image_count,
-    compile_edit,
     parse_prompt_edit,
 )
-from handler.workflow.workflow import parse_workflow
 from tests.fakes.weights import model_of
 
 NAMES = ModelNames("base.safetensors", "te.safetensors", "vae.safetensors", "lora.safetensors")
-EXAMPLE = json.loads((PROJECT_DIR / "examples" / "qwen_image_edit_2509.json").read_text())
 
 
-def picture(name: str = "a.png", width: int = 64, height: int = 64) -> InputImage:
-    return InputImage(name, b"", "png", width, height)
-
-
-def compiled(*images: InputImage, **job_input: Any) -> dict[str, dict[str, Any]]:
-    edit = parse_prompt_edit({"prompt": "make it red", **job_input}, NAMES)
-    return compile_edit(edit, images or (picture(),))
-
-
-def sampler(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return dict(nodes["3"]["inputs"])
-
-
-def classes(nodes: dict[str, dict[str, Any]]) -> list[str]:
-    return sorted(node["class_type"] for node in nodes.values())
+def parsed(size: str | None = None, **job_input: Any) -> PromptEdit:
+    output = {"size": size} if size else None
+    return parse_prompt_edit(check_input({"prompt": "x", "output": output, **job_input}), NAMES)
 
 
 def test_the_default_is_four_lightning_steps_at_cfg_1() -> None:
-    nodes = compiled()
-    assert (sampler(nodes)["steps"], sampler(nodes)["cfg"]) == (4, 1)
-    assert nodes["89"]["inputs"]["lora_name"] == "lora.safetensors"
-    assert nodes["66"]["inputs"]["model"] == ["89", 0]
+    edit = parsed()
+    assert (edit.steps, edit.cfg, edit.lora_strength) == (4, 1, 1)
+    assert parsed(speed="fast", seed=3) == parsed(seed=3)
 
 
 def test_without_the_lora_the_default_is_twenty_steps_at_two_and_a_half() -> None:
-    nodes = compiled(lora_strength=0)
-    assert (sampler(nodes)["steps"], sampler(nodes)["cfg"]) == (20, 2.5)
-    assert "LoraLoaderModelOnly" not in classes(nodes)
-    assert nodes["66"]["inputs"]["model"] == ["37", 0]
+    edit = parsed(lora_strength=0)
+    assert (edit.steps, edit.cfg) == (20, 2.5)
 
 
-def test_at_cfg_1_no_second_text_encoding_is_made() -> None:
-    assert classes(compiled()).count("TextEncodeQwenImageEditPlus") == 1
-    assert compiled()["110"]["class_type"] == "ConditioningZeroOut"
+def test_fine_is_twenty_steps_without_the_lora() -> None:
+    edit = parsed(speed="fine")
+    assert (edit.steps, edit.cfg, edit.lora_strength) == (20, 2.5, 0)
 
 
-def test_above_cfg_1_the_negative_prompt_is_encoded_with_the_same_pictures() -> None:
-    nodes = compiled(picture(), picture("b.png"), cfg=2.5, negative_prompt="blurred")
-    negative, positive = nodes["110"]["inputs"], nodes["111"]["inputs"]
-    assert negative == positive | {"prompt": "blurred"}
-
-
-def test_no_photo_is_encoded_for_the_latent_image() -> None:
-    assert "VAEEncode" not in classes(compiled())
-
-
-def test_with_all_work_put_back_it_is_the_example_workflow() -> None:
-    nodes = compiled(picture("photo.jpg"), cfg=1.5, seed=EXAMPLE["3"]["inputs"]["seed"])
-    expected = {key: node["class_type"] for key, node in EXAMPLE.items()}
-    found = {key: node["class_type"] for key, node in nodes.items()}
-    assert found == expected | {"88": "EmptySD3LatentImage"}
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((512, 512), (1024, 1024)), ((1920, 1080), (1392, 752)), ((10, 1000), (672, 1568)),
-     ((3000, 2000), (1248, 832)), ((2000, 3000), (832, 1248))],
-)  # fmt: skip
-def test_the_own_ratio_is_the_size_that_the_scale_node_chooses(
-    size: tuple[int, int], expected: tuple[int, int]
-) -> None:
-    latent = compiled(picture("a.png", *size))["88"]["inputs"]
-    assert (latent["width"], latent["height"]) == expected
-
-
-@pytest.mark.parametrize("ratio", ["1:1", "9:16", "16:9", "3:4", "4:3"])
-def test_a_ratio_is_exact_and_near_a_megapixel(ratio: str) -> None:
-    latent = compiled(ratio=ratio)["88"]["inputs"]
-    width, height = latent["width"], latent["height"]
-    across, down = map(int, ratio.split(":"))
-    assert width * down == height * across
-    assert 0.85e6 < width * height < 1.1e6
-    assert width % 16 == height % 16 == 0
-
-
-def test_each_further_picture_is_loaded_and_referred_to() -> None:
-    nodes = compiled(picture("a.png"), picture("b.png"), picture("c.png"))
-    loaded = [p.name for p in parse_workflow(nodes).loaded_pictures]
-    assert sorted(loaded) == ["a.png", "b.png", "c.png"]
-    assert nodes["111"]["inputs"]["image3"] == ["78:3", 0]
-
-
-def test_what_is_compiled_is_a_workflow_and_knows_its_seed() -> None:
-    assert parse_workflow(compiled(seed=7)).seed == 7
+def test_what_is_asked_for_by_name_counts_more_than_a_speed() -> None:
+    edit = parsed(speed="fine", steps=40, cfg=4)
+    assert (edit.steps, edit.cfg, edit.lora_strength) == (40, 4, 0)
+    assert parsed(speed="fine", lora_strength=1).steps == 4
 
 
 def test_the_seed_is_random_when_none_is_given() -> None:
-    assert len({sampler(compiled())["seed"] for _ in range(5)}) > 1
+    assert len({parsed().seed for _ in range(5)}) > 1
 
 
 @pytest.mark.parametrize("count", [0, 4])
@@ -119,7 +56,35 @@ def test_too_few_or_too_many_pictures_are_refused(count: int) -> None:
 
 def test_a_negative_prompt_that_would_have_no_effect_is_refused() -> None:
     with pytest.raises(InvalidInput, match="cfg"):
-        parse_prompt_edit({"prompt": "x", "negative_prompt": "blurred"}, NAMES)
+        parsed(negative_prompt="blurred")
+
+
+@pytest.mark.parametrize(
+    ("job_input", "size", "message"),
+    [({"fit": "crop"}, None, "counts only with input.ratio"),
+     ({"fit": "extend"}, None, "counts only with input.ratio"),
+     ({"fit": "whole"}, None, "counts only with input.mask"),
+     ({"fit": "template", "mask": "..."}, None, "has no mask"),
+     ({"fit": "template"}, "photo", "leave one of them"),
+     ({"mask": "..."}, "model", "can't keep the photo's own pixels"),
+     ({"fit": "extend", "ratio": "1:1"}, "model", "can't keep the photo's own pixels")],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(
+    job_input: dict[str, Any], size: str | None, message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        parsed(size, **job_input)
+
+
+@pytest.mark.parametrize(
+    ("job_input", "size", "expected"),
+    [({}, None, "model"), ({}, "photo", "photo"), ({"mask": "..."}, None, "photo"),
+     ({"fit": "extend", "ratio": "1:1"}, None, "photo"), ({"fit": "template"}, "model", "model")],
+)  # fmt: skip
+def test_the_picture_has_the_photos_size_where_its_pixels_are_kept(
+    job_input: dict[str, Any], size: str | None, expected: str
+) -> None:
+    assert parsed(size, **job_input).size == expected
 
 
 def file_of(folder: str, file: str, role: str | None = None) -> ModelFile:

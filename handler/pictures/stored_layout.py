@@ -1,30 +1,33 @@
 """PNGs that are not compressed, read and written in milliseconds. To others they are PNGs like any.
 
-The layout, which handler/stored_png.py writes too: signature, IHDR, text chunks, one IDAT, IEND.
-The IDAT's zlib stream is made of stored blocks (RFC 1951, 3.2.4), each of whole rows: so a block is
-a matrix, and NumPy needs no loop over rows. Every row has filter 0.
+Their layout: signature, IHDR, text chunks, one IDAT, IEND. The IDAT's zlib stream is made of stored
+blocks (RFC 1951, 3.2.4), each of whole rows: so a block is a matrix, and NumPy needs no loop over
+rows. Every row has filter 0. The worker and, by a link, its nodes inside ComfyUI load this file: of
+the packages it knows only NumPy, which both environments have.
 """
 
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LARGEST_BLOCK = 65535
 _BLOCK_HEAD_BYTES = 5
 # Deflate with a window of 32 KB, level "fastest": what zlib itself writes at level 0.
 _ZLIB_HEAD = b"\x78\x01"
 # By number of channels: RGB and RGBA.
 _COLOR_TYPES = {3: 2, 4: 6}
-_PIXELS_AT = len(_SIGNATURE) + 25 + 8 + len(_ZLIB_HEAD)
+_PIXELS_AT = len(SIGNATURE) + 25 + 8 + len(_ZLIB_HEAD)
 _END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 
-# Fills the second array, (rows, width, channels) of uint8, with those rows of the picture.
-Fill = Callable[[slice, np.ndarray], None]
+Bytes = NDArray[np.uint8]
+# Fills the second array, (rows, width, channels), with those rows of the picture.
+Fill = Callable[[slice, Bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Layout:
     def _rows(self) -> int:
         return min(_LARGEST_BLOCK // self.row_bytes, self.height)
 
-    def blocks(self, stream: np.ndarray) -> Iterator[tuple[slice, np.ndarray, bytes, np.ndarray]]:
+    def blocks(self, stream: Bytes) -> Iterator[tuple[slice, Bytes, bytes, Bytes]]:
         """For each block: its rows, its head as it lies in `stream` and as it has to be, and its
         matrix."""
         at = 0
@@ -78,39 +81,38 @@ class Layout:
             yield rows, stream[start - _BLOCK_HEAD_BYTES : start], head, matrix
 
 
-def write(path: Path, layout: Layout, text_chunks: list[tuple[bytes, bytes]], fill: Fill) -> None:
-    """Raises OSError."""
+def pack(layout: Layout, text_chunks: list[tuple[bytes, bytes]], fill: Fill) -> bytes:
+    """The file. `text_chunks` are kinds and bodies."""
     stream = np.empty(layout.stream_bytes, np.uint8)
     adler = 1
     for rows, place, head, matrix in layout.blocks(stream):
         place[:] = np.frombuffer(head, np.uint8)
         matrix[:, 0] = 0
         fill(rows, matrix[:, 1:].reshape(-1, layout.width, layout.channels))
-        adler = zlib.adler32(matrix, adler)
+        adler = zlib.adler32(matrix.data, adler)
     end = struct.pack(">I", adler)
-    crc = zlib.crc32(end, zlib.crc32(stream, zlib.crc32(b"IDAT" + _ZLIB_HEAD)))
-    parts = [
-        _SIGNATURE,
+    crc = zlib.crc32(end, zlib.crc32(stream.data, zlib.crc32(b"IDAT" + _ZLIB_HEAD)))
+    parts: list[bytes | memoryview] = [
+        SIGNATURE,
         _chunk(b"IHDR", layout.header),
         *(_chunk(kind, body) for kind, body in text_chunks),
         struct.pack(">I4s", layout.idat_bytes, b"IDAT"),
         _ZLIB_HEAD,
-        stream,
+        stream.data,
         end,
         struct.pack(">I", crc),
         _END,
     ]
-    path.write_bytes(b"".join(parts))
+    return b"".join(parts)
 
 
-def read(path: Path) -> np.ndarray | None:
-    """The pixels, (height, width, channels) of uint8, of a file that has just this layout and no
-    text; None for any other. Raises OSError."""
-    with path.open("rb") as file:
-        layout = _layout_of(file.read(_PIXELS_AT))
-        if layout is None:
-            return None
-        rest = file.read()
+def unpack(file: BinaryIO) -> Bytes | None:
+    """The pixels, (height, width, channels), of a file that has just this layout and no text; None
+    for any other, of which only the start is read. Raises OSError."""
+    layout = _layout_of(file.read(_PIXELS_AT))
+    if layout is None:
+        return None
+    rest = file.read()
     if len(rest) != layout.stream_bytes + 4 + 4 + len(_END):
         return None
     pixels = np.empty((layout.height, layout.width * layout.channels), np.uint8)
@@ -131,7 +133,7 @@ def _layout_of(start: bytes) -> Layout | None:
     if not layout.fits:
         return None
     is_ours = start == (
-        _SIGNATURE
+        SIGNATURE
         + _chunk(b"IHDR", layout.header)
         + struct.pack(">I4s", layout.idat_bytes, b"IDAT")
         + _ZLIB_HEAD

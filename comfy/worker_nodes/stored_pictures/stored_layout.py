@@ -1,0 +1,1 @@
+../../../handler/pictures/stored_layout.py

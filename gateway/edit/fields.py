@@ -1,0 +1,64 @@
+"""Of a checked request: what the worker's `input` holds beside pictures, the prompt that it gets,
+and what makes it equal to another request. Pure."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.edit.pictures import Picture
+from gateway.edit.request import CreateRequest
+from gateway.errors import InvalidRequest
+from gateway.prompt import compile_prompt, sees_whole_photo
+
+_FOR_WORKER = (
+    "negative_prompt", "ratio", "speed", "steps", "cfg", "lora_strength", "fit", "prune",
+    "timeout_s",
+)  # fmt: skip
+
+
+def prompt_of(request: CreateRequest) -> str | None:
+    """As typed; or compiled from the options where nothing was typed. Raises InvalidOptions, and
+    InvalidRequest when the options ask for nothing."""
+    if request.workflow is not None or request.options is None or (request.prompt or "").strip():
+        return request.prompt
+    masked = request.mask is not None
+    compiled: str = compile_prompt({"masked": masked, **request.options})["prompt"]
+    if not compiled:
+        raise InvalidRequest("options ask for nothing; choose an edit, or type a prompt")
+    return compiled
+
+
+def worker_fields(request: CreateRequest, seed: int | None) -> dict[str, Any]:
+    fields = request.model_dump(include=set(_FOR_WORKER), exclude_none=True)
+    if request.workflow is not None:
+        fields["workflow"] = request.workflow
+        if request.seed is not None:
+            raise InvalidRequest("seed: set it inside the workflow, or leave the workflow out")
+    else:
+        fields |= {"prompt": prompt_of(request), "seed": seed}
+        if request.is_cut_here and fields.get("fit") == "whole":
+            # It has been cut so.
+            del fields["fit"]
+    if request.output is not None:
+        output = request.output.model_dump(exclude_none=True)
+        # Where the picture goes is the gateway's to choose.
+        output.pop("delivery", None)
+        if output:
+            fields["output"] = output
+    return fields
+
+
+def digest_of(request: CreateRequest, pictures: Sequence[Picture], mask: Picture | None) -> str:
+    """Equal for equal requests, however their pictures came."""
+    body = request.model_dump(exclude={"images", "mask", "request_id"}, exclude_none=True)
+    body["images"] = [[picture.name, picture.identity] for picture in pictures]
+    body["mask"] = mask.identity if mask else None
+    text = json.dumps(body, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sees_whole(request: CreateRequest) -> bool:
+    """Whether the model is to see all of a masked photo. Raises InvalidOptions."""
+    is_compiled = request.options is not None and not (request.prompt or "").strip()
+    return request.fit == "whole" or (is_compiled and sees_whole_photo(request.options))
