@@ -93,6 +93,7 @@ def _make_runner(
             checker,
             settings.image_limits,
             timeout_s=settings.worker_fetch_timeout_s,
+            total_bytes=settings.worker_max_fetched_bytes,
         ),
         Deliverer(bucket, limits),
         Pruner(settings.comfy_dir, names) if settings.worker_prune else None,

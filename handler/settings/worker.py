@@ -128,6 +128,9 @@ class WorkerFields(BaseModel):
     worker_fetch_timeout_s: Annotated[
         float, Field(gt=0, le=600, description="longest time to fetch a picture from its address")
     ] = 30
+    worker_max_fetched_bytes: Annotated[
+        int, Field(ge=1, description="most bytes of a job's pictures at addresses, together")
+    ] = 100_000_000
     worker_run_limit_bytes: Annotated[
         int, Field(ge=1000, description="largest answer that RunPod takes for a `/run` job")
     ] = 10_000_000

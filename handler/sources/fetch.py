@@ -26,12 +26,14 @@ class ImageFetcher:
         limits: ImageLimits,
         *,
         timeout_s: float,
+        total_bytes: int,
     ) -> None:
         self._bucket = bucket
         self._https = https
         self._checker = checker
         self._limits = limits
         self._timeout_s = timeout_s
+        self._total_bytes = total_bytes
 
     async def check(self, images: Sequence[SentImage], *, as_photo: bool) -> list[InputImage]:
         """Those that were sent, one after the other: each may take hundreds of megabytes while it
@@ -46,7 +48,23 @@ class ImageFetcher:
     async def fetch(self, images: Sequence[RemoteImage], *, as_photo: bool) -> list[InputImage]:
         """Those at an address; the first fault ends the other fetches. Raises InvalidImage,
         ImageUnreachable."""
-        read = await run_at_once([self._read(image) for image in images], _AT_ONCE)
+        room = self._total_bytes
+
+        async def read_within(image: RemoteImage) -> bytes:
+            nonlocal room
+            data = await self._read(image)
+            room -= len(data)
+            if room < 0:
+                raise InvalidImage(
+                    f"{image.where} ({image.name!r}): the pictures at addresses have over "
+                    f"{self._total_bytes} bytes together",
+                    where=image.where,
+                    name=image.name,
+                    limit_bytes=self._total_bytes,
+                )
+            return data
+
+        read = await run_at_once([read_within(image) for image in images], _AT_ONCE)
         return [
             await self._check(image, data, as_photo)
             for image, data in zip(images, read, strict=True)

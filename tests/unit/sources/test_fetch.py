@@ -77,7 +77,9 @@ def site(certificate: Certificate) -> HttpsSite:
 
 @pytest.fixture
 def make_fetcher(site: HttpsSite, certificate: Certificate) -> Callable[..., ImageFetcher]:
-    def make(bucket: FakeBucket | None = None, timeout_s: float = 1000) -> ImageFetcher:
+    def make(
+        bucket: FakeBucket | None = None, timeout_s: float = 1000, total_bytes: int = 10**6
+    ) -> ImageFetcher:
         https = HttpsSource(
             is_allowed=lambda address: address.is_loopback,
             make_resolver=lambda: FixedResolver({HOST: [["127.0.0.1"]]}, site.port),
@@ -85,7 +87,7 @@ def make_fetcher(site: HttpsSite, certificate: Certificate) -> Callable[..., Ima
         )
         return ImageFetcher(
             cast("Bucket | None", bucket), https, cast("PictureChecker", HereChecker()), LIMITS,
-            timeout_s=timeout_s,
+            timeout_s=timeout_s, total_bytes=total_bytes,
         )  # fmt: skip
 
     return make
@@ -240,3 +242,13 @@ def test_a_key_on_a_worker_without_a_bucket_is_refused_with_the_remedy(fetch: Fe
     fault = fault_of(InvalidImage, fetch(in_bucket("inputs/cat.png")))
     assert "bucket:inputs/cat.png can't be read: this worker has no bucket" in fault.message
     assert "BUCKET_" in fault.message
+
+
+def test_all_fetched_pictures_of_a_job_are_bounded_together(fetch: Fetch) -> None:
+    data = picture()
+    bucket = FakeBucket(**{str(number): data for number in range(5)})
+    images = [in_bucket(str(number), f"{number}.png", number) for number in range(5)]
+    fetched = asyncio.run(fetch(*images, bucket=bucket, total_bytes=5 * len(data)))
+    assert len(fetched) == 5
+    fault = fault_of(InvalidImage, fetch(*images, bucket=bucket, total_bytes=5 * len(data) - 1))
+    assert f"have over {5 * len(data) - 1} bytes together" in fault.message
