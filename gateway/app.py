@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import os
-import secrets
+import random
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import anyio.to_thread
@@ -43,16 +42,21 @@ from gateway.demo import DemoWorker
 from gateway.edit.create import CreatePolicy, Creator
 from gateway.errors import InvalidSettings, StoreUnavailable
 from gateway.fetch import fetch_picture
+from gateway.hooks.sender import HookSender
 from gateway.job import DEMO, OWN, RUNPOD, Job, JobState
+from gateway.kept import webhook_secret, worker_key
 from gateway.objects import DiskObjects, ObjectStore, S3Objects
 from gateway.orchestrator import Orchestrator, Step
 from gateway.own import OwnGpus
 from gateway.settings import Settings, is_loopback
+from gateway.shared_time import clock_steps, steady_clock
+from gateway.steps.deliver import Deliverer, is_to_deliver
 from gateway.steps.finish import Finisher
 from gateway.steps.rescue import expire, lose_silent_workers
 from gateway.steps.sweep import Sweeper
 from gateway.store.books import Books
 from gateway.store.database import Database, only_process
+from gateway.store.hooks import Hooks
 from gateway.store.jobs import JobStore
 from gateway.store.keys import Keys
 from gateway.store.migrate import check_schema, migrate
@@ -108,7 +112,7 @@ def open_serving(settings: Settings, role: str = "all") -> Iterator[FastAPI]:
             migrate(parts.database)
         else:
             check_schema(parts.database)
-        yield make_app(parts, role)
+        yield make_app(replace(parts, clock=steady_clock(parts.database)), role)
 
 
 def make_app(parts: Parts, role: str = "all") -> FastAPI:
@@ -133,6 +137,7 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
         if context.cloud is not None:
             await context.cloud.client.aclose()
         await context.background.drain(DRAIN_S)
+        await context.hook_sender.aclose()
 
     app = FastAPI(
         title="Qwen Image Edit gateway", version=ops.own_version(), lifespan=lifespan,
@@ -182,6 +187,7 @@ def _context(parts: Parts) -> Context:
     finisher = Finisher(
         store, objects, clock, fetch_picture, settings.gateway_result_prefix, process
     )
+    sender = HookSender(webhook_secret(settings), settings.hook_hosts)
     context = Context(
         settings=settings, clock=clock, store=store, books=books, reads=reads,
         uploads=Uploads(database),
@@ -196,6 +202,10 @@ def _context(parts: Parts) -> Context:
         ),
         guard=Guard(settings, Keys(database).all), bell=bell, pollers=Pollers(),
         background=Background(), slots=Slots(), metrics=metrics, worker_key=worker_key(settings),
+        hook_sender=sender,
+        deliverer=Deliverer(
+            store, objects, clock, sender, settings.gateway_public_url or "", random.random
+        ),
     )  # fmt: skip
     return context
 
@@ -207,6 +217,8 @@ def _steps(context: Context) -> list[Step]:
         int(context.settings.gateway_result_days * 86_400_000),
     )  # fmt: skip
     return [
+        *clock_steps(clock, store.database),
+        Step("hooks", 2, context.deliverer.step, 2, is_to_deliver),
         *(cloud_steps(context.cloud) if context.cloud is not None else ()),
         *_demo_steps(context),
         Step("finish", 0.5, context.finisher.step),
@@ -239,6 +251,7 @@ def free_claims(context: Context) -> None:
         now = context.clock.now()
         lease_ms = int(context.settings.gateway_lease_s * 1000)
         freed = context.store.free_leases(now, now + lease_ms)
+        Hooks(context.store.database).free_leases()
         counts = {f"{state}/{backend}": n for (state, backend), n in context.reads.counts().items()}
         log.info("recovered", claims_freed=freed, open_jobs=counts)
     if context.cloud is None and any(key[1] == RUNPOD for key in context.reads.counts()):
@@ -277,23 +290,3 @@ def _objects(settings: Settings) -> ObjectStore:
         settings.bucket_access_key_id.get_secret_value(),
         settings.bucket_secret_access_key.get_secret_value(), settings.gateway_data_dir / "tmp",
     )  # fmt: skip
-
-
-def worker_key(settings: Settings) -> str:
-    """What is set, or else what is kept in the data folder, made at the first start."""
-    if settings.gateway_worker_key is not None:
-        return settings.gateway_worker_key.get_secret_value()
-    path = settings.gateway_data_dir / "worker-key"
-    try:
-        return _read_or_make(path)
-    except OSError as exc:
-        raise InvalidSettings(f"GATEWAY_DATA_DIR: {path} can't be read: {exc.strerror}") from exc
-
-
-def _read_or_make(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
-            file.write(secrets.token_urlsafe(32))
-    return path.read_text().strip()

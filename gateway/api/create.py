@@ -1,7 +1,7 @@
 """POST /api/queue/create, and the older callers' addresses that end in it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -105,7 +105,7 @@ async def _create(
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         async with json_body(request, ctx) as body:
-            parsed = parse_request(body)
+            parsed = parse_request(body, ctx.settings.hook_hosts)
             job, is_new = await offload(
                 ctx.creator.create, owner, parsed, request_id=idempotency_key
             )
@@ -116,7 +116,7 @@ async def _create(
         async with request.form(
             max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES
         ) as form:
-            parsed, images, mask = _of_form(form)
+            parsed, images, mask = _of_form(form, ctx.settings.hook_hosts)
             sizes = [part.size or 0 for part in form.values() if isinstance(part, UploadFile)]
             async with ctx.slots.of(sum(sizes)):
                 job, is_new = await offload(
@@ -130,7 +130,7 @@ async def _create(
 
 
 def _of_form(
-    form: FormData,
+    form: FormData, hook_hosts: Collection[str]
 ) -> tuple[CreateRequest, list[tuple[str, BinaryIO]], BinaryIO | None]:
     """Files and texts may carry pictures; the files come first."""
     fields: dict[str, str] = {}
@@ -153,7 +153,7 @@ def _of_form(
         if fields.get("mask"):
             raise InvalidRequest("mask is there twice")
         fields["mask"] = "(a file)"
-    return parse_form(fields), images, mask
+    return parse_form(fields, hook_hosts), images, mask
 
 
 def _sorted_files(
