@@ -9,9 +9,7 @@ from typing import Any
 from gateway.edit.pictures import Picture
 from gateway.errors import ChangedOutsideMask, InvalidMask, InvalidOutput
 from handler.errors import InvalidImage as WorkerInvalidImage
-from handler.pictures.feather import Box
-from handler.pictures.mask import cut, mask_png, paste, read_mask
-from handler.pictures.photo import read_photo
+from handler.pictures import Box, cut, mask_png, paste, read_mask, read_photo
 
 # A photo of 24 megapixels takes 72 MB, and its piece and its result as much again.
 _one_at_a_time = threading.BoundedSemaphore(1)
