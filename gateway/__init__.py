@@ -15,15 +15,16 @@ How it hangs together, from the bottom up (the arrows are held by import-linter)
     own/              RunPod's worker protocol, for own GPUs; works on the store, knows no HTTP
     steps/            background work: each step does one short thing and says how many rows
     api/              routes
-    app, cli          the composition root
+    page/             the page, as plain files
+    app, cloud, cli   the composition root
 
 A job's road: `store.create` -> QUEUED; then by an own worker, `store.take` -> RUNNING ->
 `ResultArrived` -> FINISHING -> `Stored` -> SUCCEEDED; or by RunPod, where a step does
 
     for job in store.claim([JobState.QUEUED], backend=RUNPOD, ...):  # lease and fence, one commit
-        job = store.apply(advance(job, Claimed(...), now))             # -> SENDING, before the POST
-        ... network, outside any transaction ...                       # (None: another was first)
-        store.apply(advance(job, Sent(remote_id, look_at), now))       # where id, state, fence are
+        job = store.settle(job, Claimed(...), now)             # -> SENDING, before the POST
+        ... network, outside any transaction ...               # (None: another was first)
+        store.settle(job, Sent(remote_id, look_at), now)       # where id, state, fence are as read
 
 `store.record(job_id, event, now)` is read, advance and apply in one transaction, for who holds no
 claim (a cancel, a hook). `store.release(job, due_at, now)` gives a claim back unchanged.

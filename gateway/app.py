@@ -1,13 +1,14 @@
 """The composition root: settings to a running application."""
 
+import asyncio
 import contextlib
 import os
-import secrets
+import random
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -21,20 +22,27 @@ from gateway.api.envelope import Envelope
 from gateway.api.guard import Guard
 from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
+from gateway.api.slots import Slots
 from gateway.clock import Clock, SystemClock
 from gateway.cloud import cloud_steps, make_cloud
+from gateway.demo import DemoWorker
 from gateway.edit.create import CreatePolicy, Creator
 from gateway.errors import InvalidSettings, StoreUnavailable
 from gateway.fetch import fetch_picture
+from gateway.hooks.sender import HookSender
 from gateway.job import OWN, RUNPOD, Job
+from gateway.kept import webhook_secret, worker_key
 from gateway.objects import DiskObjects, ObjectStore, S3Objects
 from gateway.orchestrator import Orchestrator, Step
 from gateway.own import OwnGpus
 from gateway.settings import Settings, is_loopback
+from gateway.shared_time import clock_steps, steady_clock
+from gateway.steps.deliver import Deliverer, is_to_deliver
 from gateway.steps.finish import Finisher
 from gateway.steps.rescue import expire, lose_silent_workers
 from gateway.steps.sweep import Sweeper
 from gateway.store.database import Database, only_process
+from gateway.store.hooks import Hooks
 from gateway.store.jobs import JobStore
 from gateway.store.keys import Keys
 from gateway.store.migrate import check_schema, migrate
@@ -47,6 +55,8 @@ ROLES = ("all", "api", "orchestrator")
 DRAIN_S = 10.0
 # Long polls hold none; creates, statuses and results do, each for milliseconds.
 _THREADS = 64
+# Of steps: a slow bucket must not hold up who renews the claims.
+_STEP_THREADS = 32
 
 log = get_logger()
 
@@ -86,7 +96,7 @@ def open_serving(settings: Settings, role: str = "all") -> Iterator[FastAPI]:
             migrate(parts.database)
         else:
             check_schema(parts.database)
-        yield make_app(parts, role)
+        yield make_app(replace(parts, clock=steady_clock(parts.database)), role)
 
 
 def make_app(parts: Parts, role: str = "all") -> FastAPI:
@@ -99,6 +109,8 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        steps = ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="step")
+        asyncio.get_running_loop().set_default_executor(steps)
         context.bell.open()
         await anyio.to_thread.run_sync(free_claims, context)
         orchestrator.start()
@@ -108,6 +120,7 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
         if context.cloud is not None:
             await context.cloud.client.aclose()
         await context.background.drain(DRAIN_S)
+        await context.hook_sender.aclose()
 
     app = FastAPI(
         title="Qwen Image Edit gateway", version=ops.own_version(), lifespan=lifespan,
@@ -154,6 +167,7 @@ def _context(parts: Parts) -> Context:
     finisher = Finisher(
         store, objects, clock, fetch_picture, settings.gateway_result_prefix, process
     )
+    sender = HookSender(webhook_secret(settings), settings.hook_hosts)
     context = Context(
         settings=settings, clock=clock, store=store, reads=reads, uploads=Uploads(database),
         workers=workers, objects=objects, creator=Creator(store, objects, clock, policy),
@@ -166,7 +180,11 @@ def _context(parts: Parts) -> Context:
             settings, store, objects, clock, finisher, process, metrics.late_results.inc
         ),
         guard=Guard(settings, Keys(database).all), bell=bell, pollers=Pollers(),
-        background=Background(), metrics=metrics, worker_key=worker_key(settings),
+        background=Background(), slots=Slots(), metrics=metrics, worker_key=worker_key(settings),
+        hook_sender=sender,
+        deliverer=Deliverer(
+            store, objects, clock, sender, settings.gateway_public_url or "", random.random
+        ),
     )  # fmt: skip
     return context
 
@@ -177,7 +195,11 @@ def _steps(context: Context) -> list[Step]:
         store, context.objects, clock, context.settings.gateway_result_prefix,
         int(context.settings.gateway_result_days * 86_400_000),
     )  # fmt: skip
+    demo = DemoWorker(context.own, context.objects, context.finisher, clock)
     return [
+        *([Step("demo", 0.1, demo.step)] if context.settings.gateway_route == "demo" else ()),
+        *clock_steps(clock, store.database),
+        Step("hooks", 2, context.deliverer.step, 2, is_to_deliver),
         *(cloud_steps(context.cloud) if context.cloud is not None else ()),
         Step("finish", 0.5, context.finisher.step),
         Step("silent workers", 1, lambda: lose_silent_workers(store, clock)),
@@ -194,6 +216,7 @@ def free_claims(context: Context) -> None:
         now = context.clock.now()
         lease_ms = int(context.settings.gateway_lease_s * 1000)
         freed = context.store.free_leases(now, now + lease_ms)
+        Hooks(context.store.database).free_leases()
         counts = {f"{state}/{backend}": n for (state, backend), n in context.reads.counts().items()}
         log.info("recovered", claims_freed=freed, open_jobs=counts)
     if context.cloud is None and any(key[1] == RUNPOD for key in context.reads.counts()):
@@ -202,6 +225,11 @@ def free_claims(context: Context) -> None:
 
 def _check_keys(context: Context) -> None:
     host, _ = context.settings.listen
+    if context.settings.gateway_route == "demo" and not is_loopback(host):
+        raise InvalidSettings(
+            f"GATEWAY_ROUTE=demo edits nothing, so it is for this machine only, and "
+            f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others"
+        )
     if not context.guard.has_keys and not is_loopback(host):
         raise InvalidSettings(
             f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others and there are no "
@@ -221,23 +249,3 @@ def _objects(settings: Settings) -> ObjectStore:
         settings.bucket_access_key_id.get_secret_value(),
         settings.bucket_secret_access_key.get_secret_value(), settings.gateway_data_dir / "tmp",
     )  # fmt: skip
-
-
-def worker_key(settings: Settings) -> str:
-    """What is set, or else what is kept in the data folder, made at the first start."""
-    if settings.gateway_worker_key is not None:
-        return settings.gateway_worker_key.get_secret_value()
-    path = settings.gateway_data_dir / "worker-key"
-    try:
-        return _read_or_make(path)
-    except OSError as exc:
-        raise InvalidSettings(f"GATEWAY_DATA_DIR: {path} can't be read: {exc.strerror}") from exc
-
-
-def _read_or_make(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
-            file.write(secrets.token_urlsafe(32))
-    return path.read_text().strip()

@@ -14,10 +14,11 @@ from typing import Any
 import uvicorn
 
 from gateway.api.guard import hash_key
-from gateway.app import DRAIN_S, ROLES, free_claims, open_parts, open_serving, worker_key
+from gateway.app import DRAIN_S, ROLES, free_claims, open_parts, open_serving
 from gateway.cloud import look_once
 from gateway.deploy import main as deploy
 from gateway.errors import GatewayError, InvalidRequest, InvalidSettings
+from gateway.kept import worker_key
 from gateway.settings import Settings, read_settings, secret_values, unknown_variables
 from gateway.store.jobs import JobStore
 from gateway.store.keys import Keys

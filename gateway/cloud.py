@@ -64,7 +64,8 @@ def cloud_steps(cloud: Cloud) -> list[Step]:
     return [
         Step("send", 0.5, dispatcher.send, _RUNNERS, _is_to_send),
         Step("rescue", 0.5, dispatcher.rescue, 1, _is_to_rescue),
-        Step("look", 0.5, reconciler.look, _RUNNERS, _is_to_look_at),
+        Step("look", 0.5, reconciler.look, _RUNNERS),
+        Step("look at hinted", 0.5, reconciler.look_at_hinted, 2, _is_to_look_at),
         Step("explain", 3, watcher.explain),
         Step("overflow", 0.5, watcher.overflow),
     ]

@@ -195,7 +195,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class NotTaken:
-    """RunPod has surely not taken the job; no try is used up."""
+    """RunPod, or an own worker, has surely not got the job; no try is used up."""
 
     again_at: int
     waiting_for: str | None = None

@@ -67,6 +67,7 @@ TRANSITIONS: Mapping[tuple[JobState, type], tuple[JobState, ...]] = MappingProxy
         (_T, CancelAsked): (_T,),
         (_T, Stopped): (_OFF,),
         (_T, DeadlinePassed): (_BAD,),
+        (_R, NotTaken): (_Q, _OFF),
         (_R, Progressed): (_R,),
         (_R, ResultArrived): (_F,),
         (_R, TryFailed): (_Q, _BAD, _OFF),
@@ -159,7 +160,7 @@ def _not_taken(job: Job, event: NotTaken, _now: int, _attempts: int) -> dict[str
         return {"state": _OFF}
     return {
         "state": _Q, "due_at": event.again_at, "lease_until": 0, "lease_owner": None,
-        "waiting_for": event.waiting_for,
+        "started_at": None, "waiting_for": event.waiting_for,
     }  # fmt: skip
 
 

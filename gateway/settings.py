@@ -12,6 +12,7 @@ from limits import parse as parse_rate
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from gateway.errors import InvalidSettings
 
@@ -46,6 +47,14 @@ def _check_url(value: str) -> str:
 
 def _check_keys(value: SecretStr) -> SecretStr:
     parse_keys(value)
+    return value
+
+
+def _check_webhook_secret(value: SecretStr) -> SecretStr:
+    try:
+        Webhook(value.get_secret_value())
+    except (ValueError, EmptyWebhookSecretError) as exc:
+        raise ValueError("must be whsec_ and base64, as Standard Webhooks has it") from exc
     return value
 
 
@@ -166,8 +175,17 @@ class Settings(BaseSettings):
         Literal["off", "test"], Field(description="whether edits cost credits")
     ] = "off"
     gateway_webhook_secret: Annotated[
-        SecretStr | None, Field(description="signs the hooks that callers asked for")
+        SecretStr | None,
+        AfterValidator(lambda value: value and _check_webhook_secret(value)),
+        Field(
+            description="`whsec_` and base64: signs the hooks that callers asked for; default: "
+            "made, and kept in the data folder"
+        ),
     ] = None
+    gateway_webhook_hosts: Annotated[
+        str,
+        Field(description="`host:port,...` in private networks that hooks may go to, also by http"),
+    ] = ""
 
     @classmethod
     def settings_customise_sources(
@@ -209,6 +227,10 @@ class Settings(BaseSettings):
         return [
             part.strip().rstrip("/") for part in self.gateway_origins.split(",") if part.strip()
         ]
+
+    @property
+    def hook_hosts(self) -> frozenset[str]:
+        return frozenset(filter(None, map(str.strip, self.gateway_webhook_hosts.split(","))))
 
     @property
     def has_bucket(self) -> bool:

@@ -59,7 +59,8 @@ class _Lines:
 
     def msg(self, line: str) -> None:
         data = f"{line}\n".encode("utf-8", "backslashreplace")
-        with self._lock, contextlib.suppress(BrokenPipeError):
+        # Nobody reads it, or its disk is full: no reason to end the work that it speaks of.
+        with self._lock, contextlib.suppress(OSError):
             while data:
                 data = data[os.write(1, data) :]
 

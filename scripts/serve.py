@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
-from gateway.app import worker_key
 from gateway.cli import worker_environment
 from gateway.errors import GatewayError
+from gateway.kept import worker_key
 from gateway.settings import Settings, read_settings
 from handler.errors import WorkerError
 from handler.local_weights import choose_weights

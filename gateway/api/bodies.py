@@ -1,6 +1,5 @@
 """Bodies of requests: on the disk while they arrive, and few at a time in memory."""
 
-import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator
@@ -9,31 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
 from gateway.api.context import Context, offload
+from gateway.api.slots import SMALL_BYTES
 from gateway.errors import InvalidRequest, StoreUnavailable
 
-_MEMORY_BYTES = 1_000_000
-# JSON is whole in memory while it is read, several times over.
-_small_slots = asyncio.Semaphore(8)
-_large_slots = asyncio.Semaphore(1)
 
-
-async def read_json(request: Request, ctx: Context) -> Any:
-    """Raises InvalidRequest."""
+@asynccontextmanager
+async def json_body(request: Request, ctx: Context) -> AsyncIterator[Any]:
+    """To be left once nothing of a body is in memory any more. Raises InvalidRequest."""
     # A file once it is large: a slow sender holds no memory.
-    with tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=str(ctx.objects.temp_dir)) as spool:
+    with tempfile.SpooledTemporaryFile(SMALL_BYTES, dir=str(ctx.objects.temp_dir)) as spool:
         size = 0
         async for chunk in request.stream():
             size += len(chunk)
-            if size > _MEMORY_BYTES:
+            if size > SMALL_BYTES:
                 await offload(spool.write, chunk)
             else:
                 spool.write(chunk)
         spool.seek(0)
-        async with _large_slots if size > _MEMORY_BYTES else _small_slots:
-            return await offload(_parse, spool)
+        async with ctx.slots.of(size):
+            yield await offload(_parse, spool)
+
+
+async def read_json(request: Request, ctx: Context) -> Any:
+    """Of a body that is small as a rule. Raises InvalidRequest."""
+    async with json_body(request, ctx) as body:
+        return body
 
 
 @asynccontextmanager
@@ -49,13 +50,12 @@ async def spooled(request: Request, ctx: Context) -> AsyncIterator[Path]:
             pending = bytearray()
             async for chunk in request.stream():
                 pending += chunk
-                if len(pending) >= _MEMORY_BYTES:
+                if len(pending) >= SMALL_BYTES:
                     await offload(file.write, bytes(pending))
                     pending.clear()
             file.write(pending)
-        yield path
-    except ClientDisconnect as exc:
-        raise InvalidRequest("the body broke off") from exc
+        async with ctx.slots.of(path.stat().st_size):
+            yield path
     finally:
         path.unlink(missing_ok=True)
 

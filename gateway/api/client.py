@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 
-from gateway.api.bodies import read_json
+from gateway.api.bodies import json_body
 from gateway.api.context import Context, Ctx, Owner, check_rate, offload
 from gateway.api.queue import owned_job
 from gateway.api.status import result_url
-from gateway.edit.request import check_https
+from gateway.edit.request import check_hook_address
 from gateway.errors import BackendKeyRefused, BackendUnavailable, InvalidRequest, NotFound
 from gateway.job import RAW, RUNPOD, Job, JobState
+from gateway.objects import ObjectMissing
 from gateway.runpod.errors import KeyRefused, RunPodError
 
 
@@ -66,14 +67,23 @@ async def runsync(
 
 @router.get("/status/{job_id}")
 def status(ctx: Ctx, owner: Owner, backend: Backend, job_id: str) -> dict[str, Any]:
+    """As long as results are kept, which is longer than at RunPod."""
     return _status(ctx, owned_job(ctx, owner, job_id))
 
 
 @router.post("/cancel/{job_id}")
 def cancel(ctx: Ctx, owner: Owner, backend: Backend, job_id: str) -> dict[str, Any]:
+    """One that runs is stopped soon; one that has ended stays as it is."""
     job = owned_job(ctx, owner, job_id)
     ctx.store.cancel(job.id, ctx.clock.now())
-    return {"id": job.id, "status": "CANCELLED"}
+    return {"id": job.id, "status": _STATES[job.state] if job.state.is_final else "CANCELLED"}
+
+
+@router.get("/stream/{job_id}")
+def stream(ctx: Ctx, owner: Owner, backend: Backend, job_id: str) -> dict[str, Any]:
+    """Its state; the worker sends no parts of a picture."""
+    job = owned_job(ctx, owner, job_id)
+    return {"id": job.id, "status": _STATES[job.state], "stream": []}
 
 
 @router.post("/retry/{job_id}")
@@ -137,16 +147,18 @@ def purge(ctx: Ctx, owner: Owner, backend: Backend) -> dict[str, Any]:
 
 
 async def _submit(request: Request, ctx: Context, owner: str, backend: str) -> Job:
-    body = await read_json(request, ctx)
-    if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
-        raise InvalidRequest('the body must be {"input": {...}}')
-    webhook = body.get("webhook")
-    if webhook is not None:
-        webhook = check_https(webhook)
-    return await offload(ctx.creator.create_raw, owner, body["input"], backend, webhook)
+    async with json_body(request, ctx) as body:
+        if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
+            raise InvalidRequest('the body must be {"input": {...}}')
+        webhook = body.get("webhook")
+        if webhook is not None:
+            webhook = check_hook_address(webhook, ctx.settings.hook_hosts)
+        return await offload(ctx.creator.create_raw, owner, body["input"], backend, webhook)
 
 
 def _status(ctx: Context, job: Job) -> dict[str, Any]:
+    if job.deleted_at is not None:
+        raise NotFound("the job was deleted, or has expired")
     found: dict[str, Any] = {"id": job.id, "status": _STATES[job.state]}
     if job.started_at is not None:
         found["delayTime"] = job.started_at - job.created_at
@@ -163,7 +175,10 @@ def _status(ctx: Context, job: Job) -> dict[str, Any]:
 
 def _output(ctx: Context, job: Job) -> dict[str, Any]:
     if job.kind == RAW and job.output_key is not None:
-        with ctx.objects.open(job.output_key) as file:
-            answer = json.load(file)
+        try:
+            with ctx.objects.open(job.output_key) as file:
+                answer = json.load(file)
+        except ObjectMissing as exc:
+            raise NotFound("the job's answer is no longer there") from exc
         return {"output": answer["output"]} if "output" in answer else {}
     return {"output": {"image_url": result_url(ctx, job.result_key), "seed": job.seed}}

@@ -14,13 +14,16 @@ from gateway.api.bell import Bell
 from gateway.api.guard import Guard
 from gateway.api.metrics import Metrics
 from gateway.api.pollers import Pollers
+from gateway.api.slots import Slots
 from gateway.clock import Clock
 from gateway.edit.create import Creator
+from gateway.hooks.sender import HookSender
 from gateway.job import Job
 from gateway.objects import ObjectStore
 from gateway.own import OwnGpus
 from gateway.settings import Settings
 from gateway.steps.cloud import Cloud
+from gateway.steps.deliver import Deliverer
 from gateway.steps.finish import Finisher
 from gateway.store.jobs import JobStore
 from gateway.store.reads import Reads
@@ -50,7 +53,10 @@ class Context:
     bell: Bell
     pollers: Pollers
     background: Background
+    slots: Slots
     metrics: Metrics
+    hook_sender: HookSender
+    deliverer: Deliverer
     cloud: Cloud | None
     """None where RunPod is not set."""
     wake_steps: Callable[[Job], None] = lambda _job: None

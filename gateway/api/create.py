@@ -1,7 +1,7 @@
 """POST /api/queue/create, and the older callers' addresses that end in it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 
-from gateway.api.bodies import read_json
+from gateway.api.bodies import json_body, read_json
 from gateway.api.context import Context, Ctx, Owner, answer, check_rate, offload
 from gateway.edit.request import CreateRequest, parse_form, parse_request
 from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
@@ -96,7 +96,7 @@ async def submit(
     fields = {key: value for key, value in body.items() if key != "r2_key" and value is not None}
     parsed = parse_request({**fields, "images": [{"image": f"bucket:{body['r2_key']}"}]})
     job, is_new = await offload(ctx.creator.create, owner, parsed, request_id=idempotency_key)
-    return _accepted(request, ctx, parsed, job, is_new)
+    return _accepted(request, ctx, job, is_new)
 
 
 async def _create(
@@ -104,28 +104,33 @@ async def _create(
 ) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        parsed = parse_request(await read_json(request, ctx))
-        job, is_new = await offload(ctx.creator.create, owner, parsed, request_id=idempotency_key)
-        return _accepted(request, ctx, parsed, job, is_new)
+        async with json_body(request, ctx) as body:
+            parsed = parse_request(body, ctx.settings.hook_hosts)
+            job, is_new = await offload(
+                ctx.creator.create, owner, parsed, request_id=idempotency_key
+            )
+        return _accepted(request, ctx, job, is_new)
     if kind != "multipart/form-data":
         raise UnsupportedMediaType("send application/json or multipart/form-data")
     try:
         async with request.form(
             max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES
         ) as form:
-            parsed, images, mask = _of_form(form)
-            job, is_new = await offload(
-                ctx.creator.create, owner, parsed, images, mask, idempotency_key
-            )
+            parsed, images, mask = _of_form(form, ctx.settings.hook_hosts)
+            sizes = [part.size or 0 for part in form.values() if isinstance(part, UploadFile)]
+            async with ctx.slots.of(sum(sizes)):
+                job, is_new = await offload(
+                    ctx.creator.create, owner, parsed, images, mask, idempotency_key
+                )
     except MultiPartException as exc:
         if "maximum size" in exc.message:
             raise BodyTooLarge(f"a text field is over {_MOST_FIELD_BYTES} bytes") from exc
         raise InvalidRequest(f"the multipart body is broken: {exc.message}") from exc
-    return _accepted(request, ctx, parsed, job, is_new)
+    return _accepted(request, ctx, job, is_new)
 
 
 def _of_form(
-    form: FormData,
+    form: FormData, hook_hosts: Collection[str]
 ) -> tuple[CreateRequest, list[tuple[str, BinaryIO]], BinaryIO | None]:
     """Files and texts may carry pictures; the files come first."""
     fields: dict[str, str] = {}
@@ -148,7 +153,7 @@ def _of_form(
         if fields.get("mask"):
             raise InvalidRequest("mask is there twice")
         fields["mask"] = "(a file)"
-    return parse_form(fields), images, mask
+    return parse_form(fields, hook_hosts), images, mask
 
 
 def _sorted_files(
@@ -190,9 +195,7 @@ def _listed(text: str) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def _accepted(
-    request: Request, ctx: Context, parsed: CreateRequest, job: Job, is_new: bool
-) -> dict[str, Any]:
+def _accepted(request: Request, ctx: Context, job: Job, is_new: bool) -> dict[str, Any]:
     if is_new:
         ctx.metrics.created.inc()
     return answer(

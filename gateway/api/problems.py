@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from gateway.errors import (
     GatewayError,
@@ -30,6 +31,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _of_framework)
     app.add_exception_handler(ObjectMissing, _missing)
+    app.add_exception_handler(ClientDisconnect, _broken_off)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -76,6 +78,11 @@ async def _of_framework(request: Request, error: Exception) -> JSONResponse:
         found.headers.update(error.headers or {})
         return found
     return problem(request, InvalidRequest(str(error.detail)), error.status_code)
+
+
+async def _broken_off(request: Request, _error: Exception) -> JSONResponse:
+    """Nobody reads the answer; it is counted."""
+    return problem(request, InvalidRequest("the body broke off"))
 
 
 async def _missing(request: Request, error: Exception) -> JSONResponse:

@@ -4,6 +4,7 @@ from typing import Any
 
 from gateway.api.context import Context
 from gateway.job import Job, JobState
+from gateway.store.hooks import Hooks
 
 
 def status_of(ctx: Context, job: Job) -> dict[str, Any]:
@@ -39,11 +40,30 @@ def status_of(ctx: Context, job: Job) -> dict[str, Any]:
         "pixels_changed_outside": job.pixels_changed_outside,
         "error": _error(job),
         "timings": job.timings,
+        "webhook": _webhook(ctx, job),
     }
 
 
 def result_url(ctx: Context, key: str | None) -> str | None:
     return None if key is None else ctx.url(f"/api/result/{key}")
+
+
+def _webhook(ctx: Context, job: Job) -> dict[str, Any] | None:
+    """How far its delivery is, where one was asked for and the job has ended: `answer` is the
+    latest, `next_at` is None when it is over."""
+    if job.webhook_url is None or not job.state.is_final:
+        return None
+    found = Hooks(ctx.store.database).of(job.id)
+    if found is None:
+        return None
+    ended_at = found["ended_at"]
+    is_taken = ended_at is not None and str(found["answer"]).startswith("2")
+    return {
+        "delivered_at": ended_at if is_taken else None,
+        "attempts": found["attempts"],
+        "answer": found["answer"],
+        "next_at": found["due_at"] if ended_at is None else None,
+    }
 
 
 def _error(job: Job) -> dict[str, Any] | None:

@@ -43,7 +43,8 @@ async def upload(request: Request, ctx: Ctx, owner: Owner) -> dict[str, Any]:
             files = [value for value in form.values() if isinstance(value, UploadFile)]
             if len(files) != 1:
                 raise InvalidRequest("send exactly one picture, as a file")
-            row = await offload(_keep, ctx, owner, files[0])
+            async with ctx.slots.of(files[0].size or 0):
+                row = await offload(_keep, ctx, owner, files[0])
     except MultiPartException as exc:
         raise InvalidRequest(f"the multipart body is broken: {exc.message}") from exc
     return answer(

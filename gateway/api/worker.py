@@ -14,7 +14,7 @@ from gateway.api.bodies import spooled
 from gateway.api.context import Context, Ctx, get_context, offload
 from gateway.api.guard import bearer
 from gateway.edit.worker_input import worker_job
-from gateway.errors import InputGone, Unauthorized
+from gateway.errors import InputGone, Unauthorized, Unavailable
 from gateway.job import Fault, Job, TryFailed
 from gateway.objects import ObjectMissing
 from gateway.own import Arrived
@@ -22,6 +22,8 @@ from handler.logs import get_logger
 
 HELD_S = 8.0
 _MOST_BATCH = 16
+
+_Given = list[tuple[Job, Iterator[bytes]]]
 _LONGEST_ID = 200
 
 log = get_logger()
@@ -50,7 +52,7 @@ async def take(
     request: Request, ctx: Ctx, worker: Worker, gpu: str | None = None, job_in_progress: str = "0"
 ) -> Response:
     jobs = await _take(request, ctx, worker, 1, gpu, job_in_progress)
-    return _given(jobs[0][1]) if jobs else Response(status_code=204)
+    return _given(ctx, jobs, jobs[0][1]) if jobs else Response(status_code=204)
 
 
 @router.get("/job-take-batch/{worker}")
@@ -69,7 +71,7 @@ async def take_batch(
     parts: list[Iterator[bytes]] = [iter([b"["])]
     for index, (_, pieces) in enumerate(jobs):
         parts += [iter([b", "])] * bool(index) + [pieces]
-    return _given(chain(*parts, [b"]"]))
+    return _given(ctx, jobs, chain(*parts, [b"]"]))
 
 
 @router.post("/job-done/{worker}/{job_id}")
@@ -107,7 +109,7 @@ def ping(ctx: Ctx, worker: Worker, job_id: str = "", gpu: str | None = None) -> 
 
 async def _take(
     request: Request, ctx: Context, worker: str, most: int, gpu: str | None, job_in_progress: str
-) -> list[tuple[Job, Iterator[bytes]]]:
+) -> _Given:
     """A worker that has a job in hand waits behind those that have none."""
     await offload(ctx.own.seen, worker, gpu)
     deadline = ctx.clock.monotonic() + HELD_S
@@ -128,12 +130,16 @@ async def _take(
             await ctx.bell.wait(rung, min(left, 0.5))
 
 
-def _readable(ctx: Context, jobs: list[Job]) -> list[tuple[Job, Iterator[bytes]]]:
-    """Each with its pieces; one whose pictures are gone fails instead."""
+def _readable(ctx: Context, jobs: list[Job]) -> _Given:
+    """Each with its pieces; one whose pictures are gone fails instead, one whose pictures can't be
+    read now goes back into the queue."""
     found = []
     for job in jobs:
         try:
             found.append((job, worker_job(job, ctx.objects, delivery="base64")))
+        except Unavailable as exc:
+            log.warning("job not given", job_id=job.id, code=exc.code, message=exc.message)
+            ctx.own.take_back(job)
         except ObjectMissing:
             log.error("a picture of the job is gone", job_id=job.id)
             fault = Fault(InputGone.code, "a picture of the job is no longer there", False)
@@ -141,14 +147,20 @@ def _readable(ctx: Context, jobs: list[Job]) -> list[tuple[Job, Iterator[bytes]]
     return found
 
 
-def _given(pieces: Iterator[bytes]) -> Response:
-    return StreamingResponse(_in_threads(pieces), media_type="application/json")
+def _given(ctx: Context, jobs: _Given, pieces: Iterator[bytes]) -> Response:
+    return StreamingResponse(_in_threads(ctx, jobs, pieces), media_type="application/json")
 
 
-async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Small pieces together: one write for a job whose pictures are small."""
-    while piece := await offload(_next_piece, pieces):
-        yield piece
+async def _in_threads(ctx: Context, jobs: _Given, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Small pieces together: one write for a job whose pictures are small. A worker that does not
+    get all of them has got no job."""
+    try:
+        while piece := await offload(_next_piece, pieces):
+            yield piece
+    except BaseException:
+        for job, _ in jobs:
+            ctx.background.add(offload(ctx.own.take_back, job))
+        raise
 
 
 def _next_piece(pieces: Iterator[bytes], most: int = 512 * 1024) -> bytes:

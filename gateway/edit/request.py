@@ -2,12 +2,21 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from gateway.errors import InvalidRequest
+from gateway.hooks.address import check_address
 from handler.contract import (
     CFG,
     LONGEST_NAME_BYTES,
@@ -19,8 +28,6 @@ from handler.contract import (
     REQUEST_ID,
     SEED,
     STEPS,
-    AddressFault,
-    HttpsUrl,
     Ratio,
 )
 
@@ -29,18 +36,17 @@ MOST_PROMPT_IMAGES = 3
 _NAME = rf"^[^{NOT_IN_NAMES}]*[^\s{NOT_IN_NAMES}][^{NOT_IN_NAMES}]*$"
 
 
-def _https(value: str) -> str:
-    try:
-        HttpsUrl.parse(value)
-    except AddressFault as exc:
-        raise ValueError(f"the address {exc}") from exc
-    return value
+_LONGEST_URL = 2000
 
 
-def check_https(value: Any) -> str:
+def _hook_address(value: str, info: ValidationInfo) -> str:
+    return check_address(value, (info.context or {}).get("hook_hosts", ()))
+
+
+def check_hook_address(value: Any, hook_hosts: Collection[str]) -> str:
     """An address that hooks may be sent to, by its form. Raises InvalidRequest."""
     try:
-        return _https(value if isinstance(value, str) else "")
+        return check_address(str(value)[:_LONGEST_URL], hook_hosts)
     except ValueError as exc:
         raise InvalidRequest(f"webhook: {exc}") from exc
 
@@ -107,7 +113,9 @@ class CreateRequest(_Part):
     timeout_s: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_S)] | None = None
     model: Annotated[_Text, Field(max_length=100)] | None = None
     service: Annotated[_Text, Field(max_length=100)] | None = None
-    webhook_url: Annotated[str, Field(max_length=2000), AfterValidator(_https)] | None = None
+    webhook_url: (
+        Annotated[str, Field(max_length=_LONGEST_URL), AfterValidator(_hook_address)] | None
+    ) = None
     request_id: Annotated[str, Field(pattern=f"^{REQUEST_ID}$")] | None = None
     """Makes the request idempotent: the same body again gives the same job."""
 
@@ -140,15 +148,15 @@ FIELDS = tuple(CreateRequest.model_fields)
 _JSON_FIELDS = ("workflow", "options", "output", "images")
 
 
-def parse_request(body: Any) -> CreateRequest:
+def parse_request(body: Any, hook_hosts: Collection[str] = ()) -> CreateRequest:
     """Of a JSON body. Raises InvalidRequest that names the first fault and, of a key that is not
     known, the nearest one."""
     if not isinstance(body, Mapping):
         raise InvalidRequest(f"the body must be a JSON object, not {type(body).__name__}")
-    return _validate({**body}, strict=True)
+    return _validate({**body}, hook_hosts, strict=True)
 
 
-def parse_form(fields: Mapping[str, str]) -> CreateRequest:
+def parse_form(fields: Mapping[str, str], hook_hosts: Collection[str] = ()) -> CreateRequest:
     """Of a multipart body's texts, where numbers are texts, objects are JSON texts, and an empty
     text is none. Raises InvalidRequest."""
     body: dict[str, Any] = {name: text for name, text in fields.items() if text.strip()}
@@ -158,12 +166,13 @@ def parse_form(fields: Mapping[str, str]) -> CreateRequest:
                 body[name] = json.loads(body[name])
             except ValueError as exc:
                 raise InvalidRequest(f"{name} is no JSON: {exc}") from exc
-    return _validate(body, strict=False)
+    return _validate(body, hook_hosts, strict=False)
 
 
-def _validate(body: dict[str, Any], *, strict: bool) -> CreateRequest:
+def _validate(body: dict[str, Any], hook_hosts: Collection[str], *, strict: bool) -> CreateRequest:
     try:
-        return CreateRequest.model_validate(body, strict=strict)
+        context = {"hook_hosts": hook_hosts}
+        return CreateRequest.model_validate(body, strict=strict, context=context)
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
         # A key that is not known is often why another one is missing.

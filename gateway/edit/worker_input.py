@@ -3,8 +3,9 @@
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, BinaryIO
 
 from gateway.job import RAW, Job
 from gateway.objects import ObjectStore
@@ -14,7 +15,8 @@ _CHUNK_BYTES = 384 * 1024
 
 
 def worker_job(job: Job, objects: ObjectStore, delivery: str | None = None) -> Iterator[bytes]:
-    """`{"id", "input"}`. Raises ObjectMissing before the first piece when a picture is gone."""
+    """`{"id", "input"}`. Before the first piece, and not later, it raises ObjectMissing when a
+    picture is gone, and StoreUnavailable."""
     pieces = worker_input(job, objects, delivery)
     return chain([f'{{"id": {json.dumps(job.id)}, "input": '.encode()], pieces, [b"}"])
 
@@ -27,16 +29,18 @@ def worker_input(
     parts = _raw_parts(job) if job.kind == RAW else _edit_parts(job, delivery, more)
     for part in parts:
         if isinstance(part, _Object):
-            objects.size(part.key)
-    return _pieces(parts, objects)
+            # All before the first piece: a store that fails amid them would cut the job off.
+            part.file = objects.open(part.key)
+    return _pieces(parts)
 
 
+@dataclass
 class _Object:
     """In place of what an object holds: as base64, or as it is."""
 
-    def __init__(self, key: str, is_json: bool = False) -> None:
-        self.key = key
-        self.is_json = is_json
+    key: str
+    is_json: bool = False
+    file: BinaryIO | None = None
 
 
 def _raw_parts(job: Job) -> list[bytes | _Object]:
@@ -68,11 +72,12 @@ def _value(entry: dict[str, Any]) -> list[bytes | _Object]:
     return [b'"', _Object(entry["key"]), b'"']
 
 
-def _pieces(parts: list[bytes | _Object], objects: ObjectStore) -> Iterator[bytes]:
+def _pieces(parts: list[bytes | _Object]) -> Iterator[bytes]:
     for part in parts:
         if isinstance(part, bytes):
             yield part
             continue
-        with objects.open(part.key) as file:
+        assert part.file is not None
+        with part.file as file:
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk if part.is_json else base64.b64encode(chunk)

@@ -20,6 +20,7 @@ from gateway.job import (
     Fault,
     Job,
     JobState,
+    NotTaken,
     Progressed,
     ResultArrived,
     Stopped,
@@ -32,6 +33,7 @@ from gateway.store.workers import Workers
 
 FINISH_LEASE_MS = 60_000
 _NOTE_WORKER_MS = 5_000
+_AGAIN_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,11 @@ class OwnGpus:
         """Up to `most` jobs, which are the worker's from now on."""
         now = self._clock.now()
         return self._store.take(worker, most, now, now + self._lease_ms)
+
+    def take_back(self, job: Job) -> None:
+        """The worker has surely not got it, as `take` gave it."""
+        again_at = self._clock.now() + _AGAIN_MS
+        self._store.settle(job, NotTaken(again_at), self._clock.now())
 
     def ping(self, worker: str, job_ids: Collection[str]) -> None:
         """The worker says which jobs it has. One that is no longer its own is to be stopped: at

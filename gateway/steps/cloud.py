@@ -107,16 +107,19 @@ class Cloud:
     on_double: Callable[[], None] = lambda: None
     _counted: tuple[float, int] = field(default=(-1e9, 0), repr=False)
 
-    async def claim(self, states: Collection[JobState], most: int) -> list[Job]:
-        return await asyncio.to_thread(self._claim, states, most)
+    async def claim(
+        self, states: Collection[JobState], most: int, hinted: bool = False
+    ) -> list[Job]:
+        """`hinted`: only those of which a hook, or a cancel, has told."""
+        return await asyncio.to_thread(self._claim, states, most, hinted)
 
-    def _claim(self, states: Collection[JobState], most: int) -> list[Job]:
+    def _claim(self, states: Collection[JobState], most: int, hinted: bool) -> list[Job]:
         now = self.clock.now()
-        if not self.rows.is_due(states, now):
+        if not self.rows.is_due(states, now, hinted):
             return []
         return self.store.claim(
             states, now=now, by=self.policy.process, lease_until=now + self.policy.lease_ms,
-            most=most, backend=RUNPOD,
+            most=most, backend=RUNPOD, hinted=hinted,
         )  # fmt: skip
 
     async def apply(self, job: Job, event: Event) -> Job | None:

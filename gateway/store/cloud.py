@@ -27,7 +27,7 @@ class CloudRows:
         )
         return int(self._database.read(lambda connection: connection.scalar(statement)) or 0)
 
-    def is_due(self, states: Collection[JobState], now: int) -> bool:
+    def is_due(self, states: Collection[JobState], now: int, hinted: bool = False) -> bool:
         """Whether a claim would find any: looking in vain, all day long, should write nothing."""
         statement = (
             select(jobs.c.id)
@@ -36,6 +36,7 @@ class CloudRows:
                 jobs.c.backend == RUNPOD,
                 jobs.c.due_at <= now,
                 jobs.c.lease_until <= now,
+                *([jobs.c.wake] if hinted else ()),
             )
             .limit(1)
         )
@@ -64,7 +65,7 @@ class CloudRows:
             )
             .values(
                 due_at=case((jobs.c.wake, now), else_=bindparam("then_due")),
-                lease_until=0, lease_owner=None, wake=False,
+                lease_until=0, lease_owner=None,
             )
         )  # fmt: skip
         rows = [

@@ -22,11 +22,7 @@ def forget(store: JobStore, job: Job, now: int) -> None:
             .where(jobs.c.id == job.id, jobs.c.finished_at.is_not(None))
             .values(**dict.fromkeys(_TEXTS), deleted_at=now, seq=jobs.c.seq + 1)
         )
-        connection.execute(
-            delete(hook_deliveries).where(
-                hook_deliveries.c.job_id == job.id, hook_deliveries.c.ended_at.is_not(None)
-            )
-        )
+        connection.execute(delete(hook_deliveries).where(hook_deliveries.c.job_id == job.id))
 
     store.database.write(work)
 

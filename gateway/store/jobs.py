@@ -1,24 +1,29 @@
 """The verbs on jobs. `apply` is the only writer of `state`; zero rows is a normal answer."""
 
-import functools
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Collection
+from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.errors import RequestIdTaken
 from gateway.job import OWN, RUNPOD, CancelAsked, Event, HolderLost, Job, JobState, Rerouted, Taken
 from gateway.lifecycle import DEFAULT_ATTEMPTS, Change, advance
 from gateway.store.database import Database
-from gateway.store.tables import hook_deliveries, job_events, jobs
+from gateway.store.rows import (
+    COLUMNS,
+    apply_change,
+    job_of,
+    of_request,
+    one_job,
+    selected,
+    write_event,
+)
+from gateway.store.tables import jobs
 
 Hear = Callable[[Job], None]
 """Called after a commit with each job that it has changed, from any thread."""
-
-_FIELDS = tuple(field.name for field in fields(Job))
-_COLUMNS = [jobs.c[name] for name in _FIELDS]
 
 
 class JobStore:
@@ -43,9 +48,9 @@ class JobStore:
             row = {**asdict(job), "seq": 1}
             statement = self._insert(jobs).values(row).on_conflict_do_nothing()
             if connection.execute(statement.returning(jobs.c.id)).one_or_none() is not None:
-                _write_event(connection, job.id, 1, job.created_at, job.state, "Created")
-                return _with(job, seq=1), True
-            there = _one(connection, _of_request(job.owner, job.request_id))
+                write_event(connection, job.id, 1, job.created_at, job.state, "Created")
+                return replace(job, seq=1), True
+            there = one_job(connection, of_request(job.owner, job.request_id))
             if there is None:
                 raise AssertionError(f"job {job.id} is there twice")
             if there.body_hash != job.body_hash:
@@ -61,16 +66,16 @@ class JobStore:
         return made, is_new
 
     def get(self, job_id: str) -> Job | None:
-        return self.database.read(lambda connection: _one(connection, jobs.c.id == job_id))
+        return self.database.read(lambda connection: one_job(connection, jobs.c.id == job_id))
 
     def get_of_request(self, owner: str, request_id: str) -> Job | None:
         return self.database.read(
-            lambda connection: _one(connection, _of_request(owner, request_id))
+            lambda connection: one_job(connection, of_request(owner, request_id))
         )
 
     def get_of_hook(self, token_hash: str) -> Job | None:
         return self.database.read(
-            lambda connection: _one(connection, jobs.c.hook_token_hash == token_hash)
+            lambda connection: one_job(connection, jobs.c.hook_token_hash == token_hash)
         )
 
     def apply(self, change: Change | None) -> Job | None:
@@ -78,7 +83,7 @@ class JobStore:
         the row is no longer as it was when the change was decided."""
         if change is None:
             return None
-        changed = self.database.write(lambda connection: _apply(connection, change))
+        changed = self.database.write(lambda connection: apply_change(connection, change))
         if changed is not None:
             self._hear(changed)
         return changed
@@ -94,7 +99,7 @@ class JobStore:
         job as it stands. None when there was nothing to change."""
 
         def work(connection: Connection) -> Job | None:
-            job = _one(connection, jobs.c.id == job_id, lock=True)
+            job = one_job(connection, jobs.c.id == job_id, lock=True)
             if job is None or not if_(job):
                 return None
             return self._advance(connection, job, event, now)
@@ -174,12 +179,16 @@ class JobStore:
         lease_until: int,
         most: int,
         backend: str | None = None,
+        hinted: bool = False,
     ) -> list[Job]:
         """Up to `most` due rows, the longest due first, now held by `by`: one statement, which no
-        two processes win for the same row. The state stays."""
+        two processes win for the same row. The state stays. `hinted`: only those of which a hint
+        came."""
         due = [jobs.c.state.in_(states), jobs.c.due_at <= now, jobs.c.lease_until <= now]
         if backend is not None:
             due.append(jobs.c.backend == backend)
+        if hinted:
+            due.append(jobs.c.wake)
         # Materialised, since PostgreSQL may run a subquery with LIMIT twice.
         chosen = (
             select(jobs.c.id).where(*due).order_by(jobs.c.due_at, jobs.c.id).limit(most)
@@ -191,11 +200,11 @@ class JobStore:
             update(jobs)
             .where(jobs.c.id.in_(select(chosen.c.id)))
             .values(lease_until=lease_until, lease_owner=by, fence=jobs.c.fence + 1, wake=False)
-            .returning(*_COLUMNS)
+            .returning(*COLUMNS)
         )
         return self.database.write(
             lambda connection: sorted(
-                map(_job, connection.execute(statement)), key=lambda job: (job.due_at, job.id)
+                map(job_of, connection.execute(statement)), key=lambda job: (job.due_at, job.id)
             )
         )
 
@@ -206,7 +215,7 @@ class JobStore:
         statement = (
             update(jobs)
             .where(jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.fence == job.fence)
-            .values(due_at=when, lease_until=0, lease_owner=None, wake=False, **values)
+            .values(due_at=when, lease_until=0, lease_owner=None, **values)
         )
         return bool(self.database.write(lambda connection: connection.execute(statement).rowcount))
 
@@ -251,10 +260,10 @@ class JobStore:
     ) -> list[Job]:
         def work(connection: Connection) -> list[Job]:
             rows = connection.execute(
-                _selected(where).order_by(jobs.c.due_at, jobs.c.id).limit(most)
+                selected(where).order_by(jobs.c.due_at, jobs.c.id).limit(most)
                 .with_for_update(skip_locked=True)
             )  # fmt: skip
-            found = list(map(_job, rows))
+            found = list(map(job_of, rows))
             changed = (self._advance(connection, job, event, now) for job in found)
             return [job for job in changed if job is not None]
 
@@ -267,75 +276,11 @@ class JobStore:
         return changed
 
     def _select(self, where: ColumnElement[bool], most: int) -> list[Job]:
-        statement = _selected(where).limit(most)
-        return self.database.read(lambda connection: list(map(_job, connection.execute(statement))))
+        statement = selected(where).limit(most)
+        return self.database.read(
+            lambda connection: list(map(job_of, connection.execute(statement)))
+        )
 
     def _advance(self, connection: Connection, job: Job, event: Event, now: int) -> Job | None:
         change = advance(job, event, now, self._attempts)
-        return None if change is None else _apply(connection, change)
-
-
-def _apply(connection: Connection, change: Change) -> Job | None:
-    values = dict(change.values)
-    if change.new_state in (JobState.SENT, JobState.RUNNING) and "due_at" in values:
-        # A hint that came while the row was held is not to be lost.
-        values |= {"due_at": case((jobs.c.wake, values["updated_at"]), else_=values["due_at"])}
-        values.setdefault("wake", False)
-    statement = (
-        update(jobs)
-        .where(
-            jobs.c.id == change.job_id,
-            jobs.c.state == change.state,
-            jobs.c.fence == change.fence,
-        )
-        .values(**values, seq=jobs.c.seq + 1)
-        .returning(*_COLUMNS)
-    )
-    row = connection.execute(statement).one_or_none()
-    if row is None:
-        return None
-    job = _job(row)
-    if change.note is not None:
-        _write_event(connection, job.id, job.seq, job.updated_at, job.state, change.note)
-    if change.is_final and job.webhook_url is not None:
-        connection.execute(
-            insert(hook_deliveries).values(
-                job_id=job.id, url=job.webhook_url, due_at=job.updated_at, lease_until=0, attempt=0
-            )
-        )
-    return job
-
-
-def _write_event(
-    connection: Connection, job_id: str, seq: int, at: int, state: JobState, note: str
-) -> None:
-    row = {"job_id": job_id, "seq": seq, "at": at, "state": state, "note": note}
-    connection.execute(insert(job_events).values(row))
-
-
-def _of_request(owner: str, request_id: str | None) -> ColumnElement[bool]:
-    return and_(jobs.c.owner == owner, jobs.c.request_id == request_id)
-
-
-@functools.cache
-def _all_columns() -> Select[Any]:
-    return select(*_COLUMNS)
-
-
-def _selected(where: ColumnElement[bool]) -> Select[Any]:
-    return _all_columns().where(where)
-
-
-def _one(connection: Connection, where: ColumnElement[bool], lock: bool = False) -> Job | None:
-    statement = _selected(where)
-    row = connection.execute(statement.with_for_update() if lock else statement).one_or_none()
-    return None if row is None else _job(row)
-
-
-def _job(row: Sequence[Any]) -> Job:
-    values = dict(zip(_FIELDS, row, strict=True))
-    return Job(**{**values, "state": JobState(values["state"])})
-
-
-def _with(job: Job, **values: Any) -> Job:
-    return Job(**{**{name: getattr(job, name) for name in _FIELDS}, **values})
+        return None if change is None else apply_change(connection, change)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -230,8 +231,29 @@ def test_a_body_over_the_limit_is_refused_whatever_it_says_of_itself(tmp_path: P
         answer = gateway.client.post(
             "/api/queue/create", content=untold(), headers={"Content-Type": "application/json"}
         )
-    for refused in (told, answer):
+        form = gateway.client.post(
+            "/api/queue/create", data={"prompt": "x"},
+            files={"image": ("a.png", picture(size=(400, 300)), "image/png")},
+        )  # fmt: skip
+        assert gateway.context.reads.counts() == {}
+    for refused in (told, answer, form):
         assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
+
+
+def test_large_pictures_at_once_are_all_taken(gateway: TestGateway) -> None:
+    """More than are worked on at a time: the others wait their turn."""
+    data = picture(size=(900, 700))
+    assert len(data) > 1_000_000
+
+    def send(number: int) -> int:
+        if number % 2:
+            return int(post(gateway, edit(images=[{"image": as_text(data)}])).status_code)
+        files = {"image": ("a.png", data, "image/png")}
+        route = "/api/queue/create" if number % 4 else "/api/uploads"
+        return gateway.client.post(route, data={"prompt": "x"}, files=files).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(send, range(12))) == [200] * 12
 
 
 def test_the_same_request_id_gives_the_same_job(gateway: TestGateway) -> None:
