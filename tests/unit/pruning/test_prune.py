@@ -47,7 +47,7 @@ def pruned(
     before = copy.deepcopy(workflow.nodes)
     left, work = prune(workflow, [photo], NAMES, rules, wants_previews=wants_previews)
     assert workflow.nodes == before
-    parse_workflow(dict(left.nodes))
+    parse_workflow(dict(left.nodes), most_nodes=20_000)
     return {key: dict(value) for key, value in left.nodes.items()}, dict(work)
 
 
