@@ -224,7 +224,7 @@ WORKDIR /build
 # Only what the fetching needs: any other change of handler/ must not fetch 31 GB again.
 COPY models.lock ./
 COPY scripts/fetch_models.py scripts/
-COPY handler/__init__.py handler/errors.py handler/
+COPY handler/__init__.py handler/errors.py handler/nearest.py handler/
 COPY handler/hub/ handler/hub/
 COPY handler/models/ handler/models/
 ARG MODELS_PROFILE=""
@@ -233,7 +233,10 @@ RUN --mount=type=secret,id=hf_token \
         HF_TOKEN="$(cat /run/secrets/hf_token)"; export HF_TOKEN; \
     fi \
     && PYTHONPATH=/build /opt/handler/bin/python scripts/fetch_models.py \
-        --into /models --lock models.lock ${MODELS_PROFILE:+--profile "${MODELS_PROFILE}"}
+        --into /models --lock models.lock ${MODELS_PROFILE:+--profile "${MODELS_PROFILE}"} \
+    && mkdir -p /models/others /models/vae /models/loras /models/clip /models/unet \
+    && find /models -mindepth 1 -maxdepth 1 -type d ! -name others ! -name vae ! -name loras \
+        ! -name clip ! -name unet -exec mv -t /models/others {} +
 
 
 FROM runtime AS worker-baked
@@ -244,6 +247,7 @@ COPY --from=models --chown=10001:10001 /models/vae /workspace/ComfyUI/models/vae
 COPY --from=models --chown=10001:10001 /models/loras /workspace/ComfyUI/models/loras
 COPY --from=models --chown=10001:10001 /models/clip /workspace/ComfyUI/models/clip
 COPY --from=models --chown=10001:10001 /models/unet /workspace/ComfyUI/models/unet
+COPY --from=models --chown=10001:10001 /models/others /workspace/ComfyUI/models
 COPY --from=code /app /app
 ARG SOURCE="" REVISION="" VERSION=""
 LABEL org.opencontainers.image.title="Qwen Image Edit worker, weights inside" \

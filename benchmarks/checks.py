@@ -1,9 +1,11 @@
 """What a job costs before the GPU: the check of its picture, the conversion of a graph."""
 
+import asyncio
 import base64
 import gzip
 import io
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +19,8 @@ from benchmarks.report import Figure, Result
 from handler.editor import convert_editor_graph
 from handler.job import parse_job
 from handler.models import read_models_lock
-from handler.pictures import ImageLimits
+from handler.pictures import ImageLimits, SentImage, decode_base64
+from handler.sources import PictureChecker
 from handler.workflow import ModelNames
 
 _PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -75,11 +78,30 @@ def _check_and_decode_ms() -> tuple[list[float], list[float]]:
     name = job["input"]["workflow"]["78"]["inputs"]["image"]
     job["input"]["images"] = [{"name": name, "image": base64.b64encode(data).decode()}]
     models = ModelNames.of(read_models_lock(_PROJECT_DIR / "models.lock").models)
-    pairs = [
-        (_time_ms(lambda: parse_job(job, _LIMITS, models)), _time_ms(lambda: _decode(data)))
-        for _ in range(_RUNS)
-    ]
+
+    async def measure_pairs() -> list[tuple[float, float]]:
+        checker = PictureChecker(_LIMITS, {"PATH": os.environ["PATH"]}, 1)
+        try:
+            await _checked_ms(checker, job, models)
+            return [
+                (await _checked_ms(checker, job, models), _time_ms(lambda: _decode(data)))
+                for _ in range(_RUNS)
+            ]
+        finally:
+            checker.close()
+
+    pairs = asyncio.run(measure_pairs())
     return [check for check, _ in pairs], [decode for _, decode in pairs]
+
+
+async def _checked_ms(checker: PictureChecker, job: dict[str, Any], models: ModelNames) -> float:
+    """As the worker does it: parsed here, the picture decoded in a process of its own."""
+    started = time.perf_counter()
+    [sent] = (await asyncio.to_thread(parse_job, job, _LIMITS, models)).images
+    assert isinstance(sent, SentImage)
+    data = await asyncio.to_thread(decode_base64, sent, _LIMITS)
+    await checker.check(sent.name, data, sent.where, as_photo=False)
+    return (time.perf_counter() - started) * 1000
 
 
 def _photo_png() -> bytes:

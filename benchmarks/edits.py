@@ -2,8 +2,9 @@
 pruned, prompt mode, and of a photo of 12 megapixels a masked twentieth, alone and with all of the
 photo.
 
-The scale models' parts are not in the proportions of the real ones: how much time is saved of a
-real edit only a GPU can tell. That no pixel is lost, this tells.
+What counts is the processor time of ComfyUI, on which other programs of a machine weigh little. The
+scale models' parts are not in the proportions of the real ones: how much is saved of a real edit
+only a GPU can tell. That no pixel is lost, this tells.
 """
 
 import base64
@@ -13,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import psutil
 from matplotlib.axes import Axes
 from PIL import Image
 
@@ -23,7 +25,7 @@ from tests.fakes.runpod_api import RunPodApi
 from tests.integration.worker_process import EXAMPLE, PORTRAIT, WorkerProcess
 
 _RESULT_S = 600.0
-_RUNS = 2
+_RUNS = 1
 # Of cameras' commonest ratio, and of phones'.
 _CAMERA, _PHONE = (1536, 1024), (4000, 3000)
 _MASKED_SHARE = 0.05
@@ -42,21 +44,22 @@ def measure() -> Result:
         WorkerProcess(Path(folder), api.env() | {"WORKER_RUN_LIMIT_BYTES": "200000000"}) as worker,
     ):
         worker.wait_for_log("comfyui ready")
-        # The first round loads the weights.
-        for run in range(_RUNS + 1):
+        # Loads the weights.
+        _edit(api, _jobs()[_PROMPT], _photo(_CAMERA, 99))
+        for run in range(_RUNS):
             for number, (name, job) in enumerate(_jobs().items()):
                 # No two jobs share a picture, or ComfyUI would have it encoded already.
                 photo = _photo(_PHONE if "mask" in job else _CAMERA, 10 * run + number)
+                before = _cpu_s(worker)
                 output = _edit(api, job, photo)
-                if run:
-                    seconds.setdefault(name, []).append(output["timings"]["execute"] / 1000)
+                seconds.setdefault(name, []).append(_cpu_s(worker) - before)
                 if "mask" in job:
                     outside += _changed_outside(photo, output)
                 if name == _EXPORTED:
                     again = _edit(api, _jobs()[_PRUNED], photo)
                     differing += _differing(output, again)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    figures = [*(Figure(name, value, "s") for name, value in medians.items())]
+    figures = [Figure(f"{name}: processor time", value, "s") for name, value in medians.items()]
     saved = medians[_PRUNED] / medians[_EXPORTED]
     figures += [
         Figure("pruned template, to the exported one", saved, "", "<= 0.85", saved <= 0.85),
@@ -65,6 +68,12 @@ def measure() -> Result:
         *_detail(),
     ]
     return Result(figures, {"seconds": seconds}, lambda axes: _draw(axes, medians))
+
+
+def _cpu_s(worker: WorkerProcess) -> float:
+    """Of the worker's children so far: ComfyUI, and a heartbeat that takes next to nothing."""
+    children = psutil.Process(worker.child.pid).children(recursive=True)
+    return float(sum(sum(child.cpu_times()[:2]) for child in children))
 
 
 def _jobs() -> dict[str, dict[str, Any]]:
@@ -90,7 +99,7 @@ def _edit(api: RunPodApi, job: dict[str, Any], photo: str) -> dict[str, Any]:
 def _photo(size: tuple[int, int], number: int) -> str:
     with Image.open(PORTRAIT) as picture:
         photo = picture.convert("RGB").resize(size)
-    photo.paste((number * 8, 255 - number * 8, 128), (0, 0, 64, 64))
+    photo.paste((number * 2, 255 - number * 2, 128), (0, 0, 64, 64))
     return _encoded(photo, "JPEG")
 
 
@@ -137,4 +146,4 @@ def _detail() -> list[Figure]:
 def _draw(axes: Axes, medians: dict[str, float]) -> None:
     axes.barh(list(medians), list(medians.values()))
     axes.invert_yaxis()
-    axes.set_xlabel("seconds of execution (scale models, CPU)")
+    axes.set_xlabel("seconds of processor time (scale models)")

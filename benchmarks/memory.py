@@ -1,4 +1,5 @@
-"""How much memory the handler's process needs for a large job, on the real worker."""
+"""How much memory the handler's process needs on the real worker: for a large job, and for small
+ones that were made to take it."""
 
 import base64
 import random
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from benchmarks.report import Figure, Result
+from tests.fakes.hostile_pictures import mpo_with_a_huge_second
 from tests.fakes.runpod_api import RunPodApi
 from tests.integration.worker_process import WorkerProcess, as_base64, node
 
@@ -18,6 +20,8 @@ _PAYLOAD_BYTES = 20_000_000
 _RUNS = 4
 _MOST = 6.0
 _MB = 1e6
+_MOST_MB = 300.0
+_LONG = "LoadImage" * 1_600_000
 
 
 def measure() -> Result:
@@ -27,12 +31,15 @@ def measure() -> Result:
     with (
         tempfile.TemporaryDirectory() as folder,
         RunPodApi() as api,
-        WorkerProcess(Path(folder), api.env()) as worker,
+        WorkerProcess(Path(folder), api.env() | {"WORKER_MAX_NODES": "10000"}) as worker,
     ):
         worker.wait_for_log("comfyui ready")
         job, small = _job(_PAYLOAD_BYTES), _job(10_000)
         _run(api, small)
         peaks = [_peak(api, worker.child.pid, job) for _ in range(_RUNS)]
+        hostile = {
+            name: _grown_mb(api, worker.child.pid, one) for name, one in _hostile_jobs().items()
+        }
     idle_bytes = peaks[0]["idle_bytes"]
     ratios = [(peak["peak_bytes"] - idle_bytes) / _PAYLOAD_BYTES for peak in peaks]
 
@@ -51,9 +58,14 @@ def measure() -> Result:
             Figure("answer of such a job", peaks[0]["answer_bytes"] / _MB, "MB"),
             Figure("highest peak less that size, in payloads", max(ratios), "times",
                    f"< {_MOST:g}", max(ratios) < _MOST),
+            *(
+                Figure(f"highest growth in a job of {name}", grown, "MB", f"< {_MOST_MB:g}",
+                       grown < _MOST_MB)
+                for name, grown in hostile.items()
+            ),
             Figure("its size after the last job", peaks[-1]["after_bytes"] / _MB, "MB"),
         ],
-        {"jobs": peaks, "ratios": ratios},
+        {"jobs": peaks, "ratios": ratios, "hostile_mb": hostile},
         draw,
     )  # fmt: skip
 
@@ -70,6 +82,32 @@ def _job(payload_bytes: int) -> dict[str, Any]:
         "3": node("SaveImage", images=["2", 0], filename_prefix="result"),
     }
     return {"workflow": workflow, "images": [{"name": "photo.png", "image": as_base64(noise)}]}
+
+
+def _hostile_jobs() -> dict[str, dict[str, Any]]:
+    nodes = {str(n): node("PreviewAny", source=str(n)) for n in range(3000)}
+    mpo = base64.b64encode(mpo_with_a_huge_second((60_000, 60_000))).decode()
+    loads = {
+        "1": node("LoadImage", image="a.jpg"),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="result"),
+    }
+    return {
+        "3,000 nodes": {"workflow": nodes},
+        "a key of 14 MB": {_LONG: 1, "workflow": nodes},
+        "a class name of 14 MB": {"workflow": {"1": node(_LONG)}},
+        "a picture name of 14 MB": {"workflow": {"1": node("LoadImage", image=_LONG)}},
+        "a second frame of 60,000 x 60,000": {
+            "workflow": loads, "images": [{"name": "a.jpg", "image": mpo}]
+        },
+    }  # fmt: skip
+
+
+def _grown_mb(api: RunPodApi, pid: int, job: dict[str, Any]) -> float:
+    """Whether it is answered well or refused."""
+    idle_bytes = _status_bytes(pid, "VmRSS")
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    api.result(api.submit(job, job_id=f"sync-{random.random()}"), 300)
+    return (_status_bytes(pid, "VmHWM") - idle_bytes) / _MB
 
 
 def _run(api: RunPodApi, job: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,10 @@ The kernel kills this process when the worker dies, however it dies. The setting
 worker still ends its child on every ordered way out.
 """
 
+import contextlib
 import ctypes
 import os
+import pathlib
 import signal
 import sys
 
@@ -19,6 +21,9 @@ def main() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != int(worker_pid):
             sys.exit(f"launch.py: worker {worker_pid} was gone before its child started")
+        # When memory runs out, this process is to go and not the worker, which can start another.
+        with contextlib.suppress(OSError):
+            pathlib.Path("/proc/self/oom_score_adj").write_text("1000")
     os.execv(command[0], command)
 
 

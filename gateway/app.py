@@ -25,6 +25,7 @@ from gateway.api.pollers import Pollers
 from gateway.api.slots import Slots
 from gateway.clock import Clock, SystemClock
 from gateway.cloud import cloud_steps, make_cloud
+from gateway.demo import DemoWorker
 from gateway.edit.create import CreatePolicy, Creator
 from gateway.errors import InvalidSettings, StoreUnavailable
 from gateway.fetch import fetch_picture
@@ -194,7 +195,9 @@ def _steps(context: Context) -> list[Step]:
         store, context.objects, clock, context.settings.gateway_result_prefix,
         int(context.settings.gateway_result_days * 86_400_000),
     )  # fmt: skip
+    demo = DemoWorker(context.own, context.objects, context.finisher, clock)
     return [
+        *([Step("demo", 0.1, demo.step)] if context.settings.gateway_route == "demo" else ()),
         *clock_steps(clock, store.database),
         Step("hooks", 2, context.deliverer.step, 2, is_to_deliver),
         *(cloud_steps(context.cloud) if context.cloud is not None else ()),
@@ -222,6 +225,11 @@ def free_claims(context: Context) -> None:
 
 def _check_keys(context: Context) -> None:
     host, _ = context.settings.listen
+    if context.settings.gateway_route == "demo" and not is_loopback(host):
+        raise InvalidSettings(
+            f"GATEWAY_ROUTE=demo edits nothing, so it is for this machine only, and "
+            f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others"
+        )
     if not context.guard.has_keys and not is_loopback(host):
         raise InvalidSettings(
             f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others and there are no "

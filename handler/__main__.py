@@ -25,6 +25,7 @@ from handler.machine import (
     Shutdown,
     end_forks_with_worker,
     has_gpu,
+    host_memory_bytes,
     reading_ahead,
     return_large_buffers,
 )
@@ -96,7 +97,7 @@ def _run(settings: Settings, *, is_local: bool) -> None:
         from handler.assembly import assemble
         from handler.runpod import register_fitness_checks, run_checks, serve
 
-        endpoint, checks = assemble(settings, paths, supervisor, models, shutdown)
+        endpoint, checks = assemble(settings, paths, supervisor, models, shutdown, stack)
         if is_local:
             asyncio.run(run_checks(checks))
         else:
@@ -134,6 +135,7 @@ def _supervised(
         port=settings.comfy_port,
         env=child_environment(),
         on_line=lambda line: log.debug("comfyui", line=line),
+        memory_limit_bytes=_memory_limit(settings.comfy_memory_share),
     )
 
     async def is_answering() -> bool:
@@ -151,6 +153,11 @@ def _supervised(
         yield supervisor
     finally:
         supervisor.stop()
+
+
+def _memory_limit(share: float) -> int | None:
+    memory_bytes = host_memory_bytes()
+    return None if memory_bytes is None else int(memory_bytes * share)
 
 
 def _find_models(settings: Settings, places: tuple[Place, ...]) -> tuple[FoundModel, ...]:
@@ -173,7 +180,7 @@ def _find_models(settings: Settings, places: tuple[Place, ...]) -> tuple[FoundMo
 
 def _files_ahead(models: Iterable[FoundModel]) -> list[AheadFile]:
     """In the order in which an edit loads them."""
-    order = {"clip": 0, "vae": 1, "unet": 2, "loras": 3}
+    order = {"clip": 0, "text_encoders": 0, "vae": 1, "unet": 2, "diffusion_models": 2, "loras": 3}
     return [
         AheadFile(found.path, readers=4 if found.path.is_relative_to(VOLUME) else 1)
         for found in sorted(models, key=lambda found: order.get(found.model.folder, len(order)))

@@ -13,11 +13,11 @@ from handler.comfy_api import ComfyClient
 from handler.contract import SCHEMAS, Fit, RemoteImage, schema_of
 from handler.editor import convert_editor_graph
 from handler.errors import ComfyUnavailable, InvalidInput, WorkerError
-from handler.job import Job, parse_job, prepare_edit
+from handler.job import Job, JobRules, parse_job, prepare_edit
 from handler.models import read_models_lock
-from handler.pictures import InputImage
+from handler.pictures import InputImage, SentImage, decode_image
 from handler.settings import Settings, read_settings
-from handler.workflow import EditorGraph, ModelNames, Workflow, compile_edit
+from handler.workflow import EditorGraph, ModelNames, PromptEdit, Workflow, compile_edit
 
 COMMANDS = ("compile", "convert", "schema", "validate")
 
@@ -66,7 +66,7 @@ def _compile(options: argparse.Namespace, settings: Settings) -> None:
     if isinstance(job.workflow, Workflow):
         _print_json(job.workflow.nodes)
         return
-    pictures = [image for image in job.images if isinstance(image, InputImage)]
+    pictures, mask = _check_pictures(job, settings)
     if len(pictures) < len(job.images) or isinstance(job.mask, RemoteImage):
         raise InvalidInput(
             "what a prompt becomes depends on its pictures' sizes, and no address is opened here: "
@@ -76,11 +76,12 @@ def _compile(options: argparse.Namespace, settings: Settings) -> None:
         _print_json(compile_edit(job.workflow, pictures))
         return
     # What is loaded then are pieces that the worker makes.
-    _print_json(prepare_edit(job.workflow, pictures, job.mask).workflow.nodes)
+    _print_json(prepare_edit(job.workflow, pictures, mask).workflow.nodes)
 
 
 def _validate(options: argparse.Namespace, settings: Settings) -> None:
     job = _read_job(options.job, settings)
+    _check_pictures(job, settings)
     pictures = _count(job.images, "picture")
     match job.workflow:
         case EditorGraph():
@@ -99,6 +100,18 @@ def _validate(options: argparse.Namespace, settings: Settings) -> None:
     addresses = [str(image.address) for image in sent if isinstance(image, RemoteImage)]
     if addresses:
         print(f"Not opened here, only when the job runs: {', '.join(addresses)}")
+
+
+def _check_pictures(job: Job, settings: Settings) -> tuple[list[InputImage], InputImage | None]:
+    """Those that the job holds itself, and its mask. In this process: whoever runs it waits."""
+    as_photo = isinstance(job.workflow, PromptEdit)
+
+    def check(image: SentImage) -> InputImage:
+        limits = settings.image_limits
+        return decode_image(image.name, image.text, image.where, limits, as_photo=as_photo)
+
+    pictures = [check(image) for image in job.images if isinstance(image, SentImage)]
+    return pictures, check(job.mask) if isinstance(job.mask, SentImage) else None
 
 
 def _count(things: Sized, name: str) -> str:
@@ -134,7 +147,12 @@ def _read_job(path: Path, settings: Settings) -> Job:
             f'{_name(path)} has no "input"; a job is {{"input": {{"workflow": {{...}}, '
             '"images": [...]}}'
         )
-    return parse_job({"id": "local", **raw}, settings.image_limits, models)
+    return parse_job(
+        {"id": "local", **raw},
+        settings.image_limits,
+        models,
+        JobRules(settings.job_modes, settings.worker_max_nodes),
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

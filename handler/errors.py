@@ -26,6 +26,7 @@
     └─ BootError             before any job: one log line, exit code 1
        ├─ InvalidSettings      invalid_settings
        ├─ InvalidModelsLock    invalid_models_lock
+       ├─ GpuUnusable          gpu_unusable
        ├─ ModelMissing         model_missing
        ├─ ModelCorrupt         model_corrupt
        └─ ModelFetchFailed     model_fetch_failed
@@ -184,6 +185,11 @@ class InvalidSettings(BootError):
 class InvalidModelsLock(BootError):
     code = "invalid_models_lock"
     summary = "`models.lock` can't be read"
+
+
+class GpuUnusable(BootError):
+    code = "gpu_unusable"
+    summary = "the worker has no GPU that its ComfyUI can use"
 
 
 class ModelMissing(BootError):

@@ -27,7 +27,7 @@ def choose_weights(project_dir: Path, environ: Mapping[str, str]) -> LocalWeight
     """
     models_dir = environ.get("WORKER_MODELS_DIR")
     if not has_gpu():
-        return _scale(project_dir, "this machine has no GPU", environ)
+        return _scale(project_dir, "this machine has no GPU", environ, "--cpu")
     if not models_dir:
         return _scale(project_dir, "WORKER_MODELS_DIR is not set", environ)
     lock = read_models_lock(
@@ -42,12 +42,12 @@ def choose_weights(project_dir: Path, environ: Mapping[str, str]) -> LocalWeight
     return LocalWeights(False, f"the real ones in {models_dir}", dict(environ))
 
 
-def _scale(project_dir: Path, reason: str, environ: Mapping[str, str]) -> LocalWeights:
+def _scale(project_dir: Path, reason: str, environ: Mapping[str, str], *more: str) -> LocalWeights:
     folder = project_dir / "build" / "scale-models"
     nodes = project_dir / "comfy" / "scale_models" / "custom_nodes.yaml"
     # On a CPU ComfyUI chooses another attention than on a GPU, and a several times slower one.
     arguments = shlex.join(
-        ["--use-pytorch-cross-attention", "--extra-model-paths-config", str(nodes)]
+        [*more, "--use-pytorch-cross-attention", "--extra-model-paths-config", str(nodes)]
     )
     return LocalWeights(
         True,

@@ -142,7 +142,7 @@ def check_worker(checks: Checks, engine: Engine, config: Mapping[str, Any], volu
     arguments = "--use-pytorch-cross-attention --extra-model-paths-config"
     env = {
         "WORKER_MODELS_LOCK": "/runpod-volume/models/models.lock",
-        "COMFY_ARGS": f"{arguments} /mnt/scale_models/custom_nodes.yaml",
+        "COMFY_ARGS": f"--cpu {arguments} /mnt/scale_models/custom_nodes.yaml",
         "COMFY_PORT": str(free_port()),
     }
     health = config["Healthcheck"]["Test"]

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 
 from gateway.api.bodies import read_json
 from gateway.api.context import Ctx, Owner, answer, offload
-from gateway.prompt import attribute_labels, compile_prompt, options
+from gateway.prompt import attribute_labels, compile_prompt, options, sees_whole_photo
 
 router = APIRouter(prefix="/api", tags=["prompt"])
 
@@ -35,13 +35,16 @@ _BODY = {
 
 
 @router.get("/options")
-def list_options(request: Request, owner: Owner) -> dict[str, Any]:
+def list_options(request: Request, ctx: Ctx, owner: Owner) -> dict[str, Any]:
     """What can be chosen, and how what an edit keeps is called, in Thai and English."""
-    return answer(request, **options(), attributes=attribute_labels())
+    service = {"demo": ctx.settings.gateway_route == "demo"}
+    return answer(request, **options(), attributes=attribute_labels(), service=service)
 
 
 @router.post("/prompt/compile", openapi_extra=_BODY)
 async def compile_options(request: Request, ctx: Ctx, owner: Owner) -> dict[str, Any]:
-    """The English prompt of what was chosen and typed, what it keeps, and what to know of it."""
+    """The English prompt of what was chosen and typed, what it keeps, and what to know of it;
+    `whole` where the model should see all of a masked photo (`fit` in create)."""
     body = await read_json(request, ctx)
-    return answer(request, **await offload(compile_prompt, body))
+    compiled = await offload(compile_prompt, body)
+    return answer(request, **compiled, whole=sees_whole_photo(body))

@@ -8,12 +8,12 @@ import base64
 import hashlib
 import io
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from gateway.errors import InvalidImage, NotFound
 from gateway.objects import ObjectMissing, ObjectStore
@@ -94,18 +94,20 @@ def check_file(name: str, file: BinaryIO, where: str) -> Picture:
 
 def turned_upright(picture: Picture) -> Picture:
     """As it is shown, without the note that it is to be turned. Raises InvalidImage."""
-    from PIL import ImageOps
-
-    with Image.open(io.BytesIO(picture.data)) as opened:
-        if opened.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return picture
-        kind = opened.format
-        upright = ImageOps.exif_transpose(opened)
-        buffer = io.BytesIO()
-        keep: dict[str, Any] = {"icc_profile": opened.info.get("icc_profile")}
-        if kind in {"JPEG", "WEBP"}:
-            keep["quality"] = 95
-        upright.save(buffer, kind, **keep)
+    try:
+        with Image.open(io.BytesIO(picture.data)) as opened:
+            if opened.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+                return picture
+            upright = ImageOps.exif_transpose(opened)
+            # A phone's JPEG may hold a preview beside the photo, which Pillow calls MPO.
+            kind = "JPEG" if opened.format == "MPO" else opened.format
+            keep: dict[str, Any] = {"icc_profile": opened.info.get("icc_profile")}
+            if kind in {"JPEG", "WEBP"}:
+                keep["quality"] = 95
+            buffer = io.BytesIO()
+            upright.save(buffer, kind, **keep)
+    except DECODER_ERRORS as exc:
+        raise InvalidImage(f"the picture can't be turned upright: {exc}") from exc
     return Picture(
         picture.name, buffer.getvalue(), picture.extension, upright.width, upright.height
     )
@@ -151,12 +153,10 @@ def _at_most_two(size: int) -> Any:
     return _big_ones if size > _BIG_BYTES else nullcontext()
 
 
-class _as_ours:
+@contextmanager
+def _as_ours() -> Iterator[None]:
     """The worker's errors of pictures as the gateway's."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, WorkerInvalidImage):
-            raise InvalidImage(error.message, **error.details) from error
+    try:
+        yield
+    except WorkerInvalidImage as exc:
+        raise InvalidImage(exc.message, **exc.details) from exc

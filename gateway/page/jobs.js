@@ -9,7 +9,6 @@ import { keep } from "./store.js"
 import { showHistory } from "./view.js"
 
 const AGAIN_MS = 3000
-const HISTORY = 12
 
 export async function generate() {
 	if (!send("submit", { status: null })) return
@@ -23,9 +22,11 @@ export async function generate() {
 	const images = [photo, ...extras].map(({ upload_id: id }, i) => ({ name: `${i + 1}.png`, image: `upload:${id}` }))
 	const body = { request_id: randomId(), images, speed: form.speed }
 	if (form.lock && form.seed) body.seed = Number(form.seed)
+	body.prompt = await finalPrompt()
 	if (isPartial()) body.mask = raster.canvas.toDataURL()
 	else if (form.ratio) body.ratio = form.ratio
-	body.prompt = await finalPrompt()
+	else body.output = { size: "photo" }
+	if (body.mask && app.compiled?.whole) body.fit = "whole"
 	job.body = body
 	await keep("job", job)
 	post()
@@ -55,7 +56,7 @@ function onStatus(status) {
 	else {
 		const { before, name } = app.job
 		const result = { ...status, before, name }
-		useHistory([result, ...app.history].slice(0, HISTORY))
+		useHistory([result, ...app.history].slice(0, 12))
 		app.form.seed = `${status.seed ?? ""}`
 		settle("succeed", { result })
 		document.getElementById("stage").scrollIntoView()

@@ -5,6 +5,7 @@ from handler.comfy.process import ComfyPaths, ComfyProcess, comfy_argv
 from handler.comfy.run_dir import open_run_dir
 from handler.comfy.source_code import SourceCode
 from handler.comfy.supervisor import Supervisor
+from handler.comfy.torch_build import torch_cuda
 
 __all__ = [
     "ComfyPaths",
@@ -14,4 +15,5 @@ __all__ = [
     "comfy_argv",
     "comfy_memory_flags",
     "open_run_dir",
+    "torch_cuda",
 ]

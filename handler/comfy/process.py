@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from handler.comfy.memory_ceiling import watch_memory
 from handler.errors import ComfyUnavailable
 
 _LOG_TAIL_LINES = 30
@@ -28,9 +29,16 @@ class ComfyExit:
     exit_code: int
     log_tail: tuple[str, ...]
     was_stopped: bool = False
+    # What it had taken when it was ended for that.
+    memory_bytes: int | None = None
 
     @property
     def reason(self) -> str:
+        if self.memory_bytes is not None:
+            return (
+                f"ended by the worker when it had taken {self.memory_bytes / 1e9:.1f} GB of "
+                "memory, more than COMFY_MEMORY_SHARE allows"
+            )
         if self.was_stopped:
             return "stopped by the worker"
         if self.exit_code >= 0:
@@ -121,12 +129,15 @@ class ComfyProcess:
         port: int,
         env: Mapping[str, str],
         on_line: Callable[[str], None],
+        memory_limit_bytes: int | None = None,
     ) -> None:
         self._argv = list(argv)
         self._launcher = launcher
         self._port = port
         self._env = dict(env)
         self._on_line = on_line
+        self._memory_limit_bytes = memory_limit_bytes
+        self._memory_bytes: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._ended = ComfyExit(0, ())
         self._tail: deque[str] = deque(maxlen=_LOG_TAIL_LINES)
@@ -157,6 +168,7 @@ class ComfyProcess:
             )  # fmt: skip
         except OSError as exc:
             raise ComfyUnavailable(f"can't start ComfyUI with {python}: {exc.strerror}") from exc
+        self._hold_memory(self._child)
         self._tail = deque(maxlen=_LOG_TAIL_LINES)
         self._reader = threading.Thread(
             target=self._copy_lines, args=(self._child, self._tail), name="comfyui-log", daemon=True
@@ -173,7 +185,7 @@ class ComfyProcess:
         if self._reader is not None:
             # Its last words may still be in the pipe; a grandchild may keep the pipe open.
             self._reader.join(timeout=0.5)
-        return ComfyExit(exit_code, tuple(self._tail))
+        return ComfyExit(exit_code, tuple(self._tail), memory_bytes=self._memory_bytes)
 
     def stop(self, grace_s: float = _STOP_GRACE_S) -> None:
         """End the child and all it started, within seconds. Harmless when there is none.
@@ -203,7 +215,9 @@ class ComfyProcess:
         self._is_stuck = False
         if self._reader is not None:
             self._reader.join(timeout=1)
-        self._ended = ComfyExit(child.returncode, tuple(self._tail), was_running)
+        self._ended = ComfyExit(
+            child.returncode, tuple(self._tail), was_running, self._memory_bytes
+        )
         self._child = None
 
     def kill(self) -> None:
@@ -211,6 +225,17 @@ class ComfyProcess:
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
+
+    def _hold_memory(self, child: subprocess.Popen[bytes]) -> None:
+        self._memory_bytes = None
+
+        def end(used_bytes: int) -> None:
+            if child is self._child:
+                self._memory_bytes = used_bytes
+                self.kill()
+
+        if self._memory_limit_bytes is not None:
+            watch_memory(child.pid, self._memory_limit_bytes, end)
 
     def _check_port_is_free(self) -> None:
         """Else the answers of somebody else's server would be taken for our child's."""

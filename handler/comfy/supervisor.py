@@ -176,4 +176,7 @@ def _exited(ended: ComfyExit) -> ComfyExited:
         exit_code=ended.exit_code,
     )
     error.was_stopped = ended.was_stopped
+    if ended.memory_bytes is not None:
+        # The same job would do the same again.
+        error.retryable = False
     return error

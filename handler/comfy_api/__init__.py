@@ -2,7 +2,7 @@
 
 from handler.comfy_api.client import ComfyClient
 from handler.comfy_api.file_kinds import HEAD_BYTES, FileKind, FileType, extension_of, file_type
-from handler.comfy_api.history import Execution, read_execution
+from handler.comfy_api.history import Execution, no_output, read_execution
 from handler.comfy_api.node_outputs import NodeText, SavedFile
 from handler.comfy_api.object_info import ObjectInfo
 from handler.comfy_api.progress import Reporter, Send
@@ -22,5 +22,6 @@ __all__ = [
     "Send",
     "extension_of",
     "file_type",
+    "no_output",
     "read_execution",
 ]

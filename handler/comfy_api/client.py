@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,12 @@ from handler.comfy_api.refused_prompt import needs_object_info, rejection
 from handler.errors import ComfyProtocol, ComfyUnavailable
 
 _PROBE_S = 5.0
+# What is told of a prompt, without `progress_state`: that one has all nodes in it, for each step of
+# each, and a workflow of thousands makes gigabytes of them. So these are told apart before they are
+# parsed (server.py, send_json, writes the type first).
+_READ = re.compile(r'\{"type": "(?:executing|progress|execution_\w+)"')
+_LARGEST_MESSAGE_BYTES = 64_000_000
+_MOST_MESSAGES = 1000
 _NOTHING = {"1": {"class_type": "PreviewAny", "inputs": {"source": ""}}}
 _ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 
@@ -112,7 +119,7 @@ class ComfyClient:
 
         Losing the websocket loses progress and nothing else, so it is never an error.
         """
-        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_MOST_MESSAGES)
         connected = asyncio.Event()
         listener = asyncio.create_task(self._listen(prompt_id, messages, connected))
         try:
@@ -132,14 +139,17 @@ class ComfyClient:
     ) -> None:
         try:
             async with self._session.ws_connect(
-                "/ws", params={"clientId": prompt_id}, max_msg_size=0
+                "/ws", params={"clientId": prompt_id}, max_msg_size=_LARGEST_MESSAGE_BYTES
             ) as socket:
                 async for frame in socket:
                     # ComfyUI greets each client with its queue; only then is it subscribed.
                     connected.set()
-                    if frame.type is aiohttp.WSMsgType.TEXT:
+                    if frame.type is aiohttp.WSMsgType.TEXT and _READ.match(frame.data):
                         message = frame.json()
                         if isinstance(message, dict):
+                            if messages.full():
+                                # The end of the prompt comes last.
+                                messages.get_nowait()
                             messages.put_nowait(message)
         except (aiohttp.ClientError, ValueError, OSError):
             pass

@@ -28,6 +28,8 @@ _DISK_FULL = {
     ),
 }
 
+_ENDINGS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -38,6 +40,7 @@ class Execution:
     texts: tuple[NodeText, ...]
     started_at_s: float | None
     ended_at_s: float | None
+    has_unwanted_previews: bool = False
 
 
 def read_execution(
@@ -45,7 +48,7 @@ def read_execution(
 ) -> Execution:
     """`folder` is the job's own, relative to ComfyUI's output folder.
 
-    Raises NodeFailed, OutOfMemory, DiskFull, Interrupted, NoOutput or ComfyProtocol.
+    Raises NodeFailed, OutOfMemory, DiskFull, Interrupted or ComfyProtocol.
     """
     try:
         return _read(entry, folder, wants_previews)
@@ -63,13 +66,12 @@ def _read(entry: Mapping[str, Any], folder: str, wants_previews: bool) -> Execut
     saved = [file for file in files if file.folder_type == "output"]
     previews = [file for file in files if file.folder_type == "temp"]
     texts = texts_of(entry)
-    if not (saved or texts or (previews and wants_previews)):
-        raise _no_output(has_previews=bool(previews))
     return Execution(
         (*saved, *previews) if wants_previews else tuple(saved),
         texts,
         _time_s(messages.get("execution_start")),
         _time_s(messages.get("execution_success")),
+        has_unwanted_previews=bool(previews) and not wants_previews,
     )
 
 
@@ -81,11 +83,25 @@ def _each_once(files: Iterable[SavedFile]) -> list[SavedFile]:
     return list(once.values())
 
 
-def _no_output(has_previews: bool) -> NoOutput:
+def span_of(entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    """When the prompt began and ended, in seconds since 1970; None where it did not begin. Raises
+    nothing."""
+    times = {
+        message[0]: _time_s(message[1])
+        for message in (entry.get("status") or {}).get("messages") or ()
+        if len(message) == 2 and isinstance(message[1], dict)
+    }
+    start = times.get("execution_start")
+    ends = [time_s for name, time_s in times.items() if name in _ENDINGS and time_s is not None]
+    return (start, max(ends)) if start is not None and ends else None
+
+
+def no_output(execution: Execution) -> NoOutput:
+    """For a run that left no file and no text."""
     hint = (
         "only previews; end the workflow in a SaveImage instead of a PreviewImage, or ask for them "
         "with input.output.previews"
-        if has_previews
+        if execution.has_unwanted_previews
         else "the workflow needs a node such as SaveImage"
     )
     return NoOutput(f"the workflow ended well and left nothing to return: {hint}")
@@ -129,6 +145,7 @@ def _failure(messages: Mapping[str, Any]) -> WorkerError:
     reason = str(fault.get("exception_message", "")).partition(_EDITOR_ADVICE)[0].strip()
     kind = _kind(exception_type, reason)
     if kind is DiskFull:
+        # Jobs remove what they leave, so nothing in this worker will free the disk.
         reason += "; give the endpoint a larger container disk, or have the workflow save less"
     error = kind(
         f"node {node_id} ({class_type}) raised {exception_type}: {reason}",
@@ -136,6 +153,8 @@ def _failure(messages: Mapping[str, Any]) -> WorkerError:
         class_type=class_type,
         exception_type=exception_type,
     )
+    if kind is DiskFull:
+        error.refresh_worker = True
     if damage(exception_type, reason) is Damage.DEVICE:
         # Another worker has another GPU.
         error.refresh_worker = error.retryable = True

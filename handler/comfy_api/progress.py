@@ -71,6 +71,7 @@ class PromptProgress:
 
     def __init__(self, prompt: Mapping[str, Any]) -> None:
         self._prompt = prompt
+        # Of the prompt's own nodes: each message looks at how many that are.
         self._done: set[str] = set()
         self._running: str | None = None
         self._percent = 0
@@ -78,14 +79,15 @@ class PromptProgress:
     def take(self, kind: str, data: Mapping[str, Any]) -> Update | None:
         """An update, when the message is of a node or a step."""
         if kind == "execution_cached":
-            self._done.update(map(str, data.get("nodes") or ()))
+            for done_id in data.get("nodes") or ():
+                self._note_done(str(done_id))
             return None
         node_id = data.get("node")
         if node_id is None or kind not in {"executing", "progress"}:
             return None
         node_id = str(node_id)
         if kind == "executing" and self._running not in {None, node_id}:
-            self._done.add(str(self._running))
+            self._note_done(str(self._running))
         self._running = node_id
         update: Update = {
             "node_id": node_id,
@@ -96,6 +98,10 @@ class PromptProgress:
         if kind == "progress" and isinstance(value, int) and isinstance(most, int) and most > 0:
             update |= {"step": value, "steps": most}
             part = min(1.0, value / most)
-        done = len(self._done & set(self._prompt)) + part
+        done = len(self._done) + part
         self._percent = max(self._percent, min(99, int(100 * done / max(1, len(self._prompt)))))
         return update | {"percent": self._percent}
+
+    def _note_done(self, node_id: str) -> None:
+        if node_id in self._prompt:
+            self._done.add(node_id)

@@ -4,13 +4,13 @@ The forms are those of ComfyUI's execution.validate_prompt: `{"error": {type, me
 "node_errors": {node_id: {"class_type", "errors": [{type, message, details, extra_info}]}}}`.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from handler.errors import WorkflowRejected
+from handler.nearest import LONGEST_NAME, nearest, shown
 
 _SHOWN_FAULTS = 3
 _SHOWN_OPTIONS = 10
@@ -75,7 +75,7 @@ def _unknown_classes(
         node_id: [
             {
                 "type": "unknown_class_type",
-                "message": f"there is no node type {node['class_type']!r}"
+                "message": f"there is no node type {shown(node['class_type'])}"
                 + _near_text(near := _near(node["class_type"], list(object_info))),
                 "nearest": near,
             }
@@ -99,7 +99,7 @@ def _fault(
         out["received"] = received
         out["nearest"] = near
         out["options"] = options[:_SHOWN_OPTIONS]
-        out["message"] = f"{name} {received!r} is not in the list" + (
+        out["message"] = f"{name} {shown(received)} is not in the list" + (
             _near_text(near) or _options_text(options)
         )
     else:
@@ -131,8 +131,8 @@ def _options(config: Any) -> list[str]:
 def _near(value: str, options: list[str]) -> list[str]:
     """The options most like `value`; an extension that all models share makes no likeness."""
     by_stem = {option.lower().removesuffix(_EXTENSION): option for option in options}
-    stem = value.lower().removesuffix(_EXTENSION)
-    found = difflib.get_close_matches(stem, by_stem, n=3, cutoff=0.5)
+    stem = value[: 2 * LONGEST_NAME].lower().removesuffix(_EXTENSION)
+    found = nearest(stem, by_stem, most=3, cutoff=0.5)
     return [by_stem[option] for option in found]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from handler.comfy import Supervisor
 from handler.comfy_api.attempt import Attempt, Prompt
 from handler.comfy_api.client import ComfyClient
+from handler.comfy_api.history import span_of
 from handler.comfy_api.node_outputs import SavedFile, files_of
 from handler.comfy_api.progress import Update
 from handler.comfy_api.retry import Again, Retries
@@ -46,6 +47,12 @@ class PromptRun:
         """What the prompt left on disk, however it ended, at every attempt."""
         entries = (entry for attempt in self._attempts for entry in attempt.entries)
         return tuple(chain.from_iterable(map(files_of, entries)))
+
+    @property
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """When it ran, in seconds since 1970, at every attempt."""
+        entries = (entry for attempt in self._attempts for entry in attempt.entries)
+        return tuple(span for span in map(span_of, entries) if span)
 
     async def execute(self) -> dict[str, Any]:
         """The prompt's history entry. Raises WorkflowRejected and BackendError."""

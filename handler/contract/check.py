@@ -1,7 +1,6 @@
 """`input` as a caller sent it to the types of input_types.py, or to an error that says what is
 wrong, where, and which key is near."""
 
-import difflib
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
@@ -13,6 +12,7 @@ from handler.contract.closed import CLOSED, UNKNOWN_KEY, unknown_keys
 from handler.contract.input_types import PROMPT_KEYS, JobInput
 from handler.contract.says import Says
 from handler.errors import InvalidInput, JobError
+from handler.nearest import nearest, shown
 
 Loc = tuple[str | int, ...]
 
@@ -58,9 +58,10 @@ def _unknown_key(loc: Loc, job_input: dict[str, Any]) -> InvalidInput:
     *_, last = _walk(loc, job_input)
     known = list(last.kind.__annotations__)
     key = unknown_keys(last.kind, last.value)[0]
-    near = difflib.get_close_matches(str(key), known, n=1)
+    near = nearest(str(key), known)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-    return InvalidInput(f"{_name_of(loc, job_input)} has an unknown key {key!r}; {hint}", key=key)
+    where = _name_of(loc, job_input)
+    return InvalidInput(f"{where} has an unknown key {shown(str(key))}; {hint}", key=key)
 
 
 def _wrong_value(loc: Loc, job_input: dict[str, Any]) -> JobError:

@@ -69,6 +69,8 @@ class Success(TypedDict):
     prompt_id: str
     image_base64: NotRequired[str]
     """The first picture, when it travels in the answer."""
+    left_out: NotRequired[str]
+    """What there was no room for: `image_base64`, which `images[0].data` holds as well."""
     image_url: NotRequired[str]
     """The first picture's address, when it was uploaded."""
     url: NotRequired[str]

@@ -4,7 +4,6 @@ Behaves as comfyui-frontend-package 1.32.9. Where that would crash, or send what
 the nearest sensible answer or InvalidWorkflow takes its place.
 """
 
-import difflib
 import functools
 import random
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from handler.editor.links import source_of
 from handler.editor.text import Choose, replace_patterns, resolve_dynamic_prompt
 from handler.editor.widgets import UNSET, Widget, script_text
 from handler.errors import InvalidWorkflow
+from handler.nearest import nearest
 
 # Their filename_prefix may hold patterns such as %date:yyyy%.
 _SAVERS = frozenset(
@@ -68,8 +68,8 @@ def _unknown(node: LiveNode, object_info: Mapping[str, Any]) -> InvalidWorkflow:
     if name.startswith(("workflow/", "workflow>")):
         advice = "it is a group node; convert it to a subgraph in the editor"
     else:
-        nearest = difflib.get_close_matches(name, list(object_info), n=3)
-        advice = f"nearest are {', '.join(nearest)}" if nearest else "no known type is like it"
+        near = nearest(name, object_info, most=3)
+        advice = f"nearest are {', '.join(near)}" if near else "no known type is like it"
     return InvalidWorkflow(
         f"input.workflow node {node.id!r}: this ComfyUI has no node type {name!r}; {advice}",
         node_id=node.id,

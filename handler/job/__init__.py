@@ -2,7 +2,7 @@
 
 from handler.job.delivery import AnswerLimits, Deliverer
 from handler.job.endpoint import Endpoint
-from handler.job.parse import Job, parse_job
+from handler.job.parse import Job, JobRules, parse_job
 from handler.job.prepare import prepare_edit
 from handler.job.pruner import Pruner
 from handler.job.runner import Runner
@@ -13,6 +13,7 @@ __all__ = [
     "Deliverer",
     "Endpoint",
     "Job",
+    "JobRules",
     "Pruner",
     "Runner",
     "parse_job",

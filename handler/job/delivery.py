@@ -20,6 +20,9 @@ from handler.machine import run_at_once
 # within the connections that botocore keeps open (10).
 _AT_ONCE = 4
 
+_SHOWN_FILES = 3
+_LEFT_OUT = "image_base64: RunPod takes no answer that holds the picture twice; see images[0].data"
+
 BuildAnswer = Callable[[Sequence[Stored]], dict[str, Any]]
 
 
@@ -55,14 +58,19 @@ class Deliverer:
         """The whole answer; all of `files` go one way. Raises UploadFailed or OutputTooLarge."""
         limit = self._limits.of(job)
         if self._bucket is None or job.delivery is Delivery.BASE64:
-            size = _inline_answer_bytes(files, build)
-            if size <= limit:
-                return await asyncio.to_thread(lambda: build([_inline(file) for file in files]))
+            size, size_once = _inline_answer_bytes(files, build)
+            if min(size, size_once) <= limit:
+                answer = await asyncio.to_thread(lambda: build([_inline(file) for file in files]))
+                if size > limit:
+                    del answer["image_base64"]
+                    answer["left_out"] = _LEFT_OUT
+                return answer
             if self._bucket is None:
                 raise OutputTooLarge(
-                    f"the answer has {size} bytes and RunPod takes {limit} on this route; set the "
-                    "BUCKET_ variables so that large files become addresses",
-                    answer_bytes=size, limit_bytes=limit,
+                    f"the answer has {min(size, size_once)} bytes and RunPod takes {limit} on this "
+                    "route; set the BUCKET_ variables so that large files become addresses; "
+                    f"{_largest(files)}",
+                    answer_bytes=min(size, size_once), limit_bytes=limit,
                 )  # fmt: skip
         answer = build(await self._upload(job, files))
         if (size := encoded_bytes(answer)) > limit:
@@ -96,15 +104,22 @@ def _inline(file: Output) -> Stored:
     return Stored(file, Place.INLINE, base64.b64encode(content).decode("ascii"))
 
 
-def _inline_answer_bytes(files: Sequence[Output], build: BuildAnswer) -> int:
-    """Exact, and without reading a file: what is too large is never held in memory."""
+def _largest(files: Sequence[Output]) -> str:
+    largest = sorted(files, key=lambda file: file.size_bytes, reverse=True)[:_SHOWN_FILES]
+    shown = ", ".join(f"{file.filename} ({file.size_bytes} bytes)" for file in largest)
+    return f"the largest are {shown}"
+
+
+def _inline_answer_bytes(files: Sequence[Output], build: BuildAnswer) -> tuple[int, int]:
+    """With the first picture twice, and once. Exact, and without reading a file: what is too large
+    is never held in memory."""
     without_data = build([Stored(file, Place.INLINE, "") for file in files])
     sizes = [-(-file.size_bytes // 3) * 4 for file in files]
     first_picture = next(
         (size for file, size in zip(files, sizes, strict=True) if isinstance(file, OutputImage)), 0
     )
-    # The first picture is there twice.
-    return encoded_bytes(without_data) + sum(sizes) + first_picture
+    size = encoded_bytes(without_data) + sum(sizes)
+    return size + first_picture, size + (encoded_bytes({"left_out": _LEFT_OUT}))
 
 
 def _distinct(keys: Iterable[str]) -> list[str]:

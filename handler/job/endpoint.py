@@ -11,7 +11,7 @@ import structlog
 from handler.comfy_api import Reporter, Send
 from handler.errors import InternalError, Interrupted, WorkerError
 from handler.job.answer import error_answer
-from handler.job.parse import parse_job, request_id_of
+from handler.job.parse import JobRules, parse_job, request_id_of
 from handler.job.runner import Runner
 from handler.job.save_dir import save_answer
 from handler.job.timings import Timings
@@ -34,12 +34,14 @@ class Endpoint:
         runner: Runner,
         limits: ImageLimits,
         models: ModelNames,
+        rules: JobRules,
         save_dir: Path | None,
         shutdown: Shutdown,
     ) -> None:
         self._runner = runner
         self._limits = limits
         self._models = models
+        self._rules = rules
         self._save_dir = save_dir
         self._tasks: set[asyncio.Task[Any]] = set()
         self._shutdown = shutdown
@@ -88,7 +90,7 @@ class Endpoint:
         timings = Timings()
         log.info("job started")
         with timings.phase("check"):
-            job = await asyncio.to_thread(parse_job, raw, self._limits, self._models)
+            job = await asyncio.to_thread(parse_job, raw, self._limits, self._models, self._rules)
         async with reporter.running():
             answer = await self._runner.run(job, timings, reporter)
         if self._save_dir is not None:

@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,9 @@ from handler.pictures import InputImage
 
 # Where files go that are not the workflow's own names in the job's folder.
 _KEPT = ".kept"
+_JOB_FOLDER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.gone)?")
+# A file's time is that of the kernel's last tick (time(7)).
+_CLOCK_LAG_S = 0.01
 _FRAME_NUMBER = re.compile(r"%0?\d*d")
 
 
@@ -36,10 +41,10 @@ class JobFolder:
         files: dict[str, str] = {}
         with _as_write_fault():
             for index, image in enumerate(images):
-                extension = "png" if image.uncompressed else image.extension
+                extension = "png" if image.for_comfy else image.extension
                 files[image.name] = f"{index}.{extension}"
                 path = self.input_dir / self.name / files[image.name]
-                path.write_bytes(image.uncompressed or image.data)
+                path.write_bytes(image.for_comfy or image.data)
         return files
 
     def drop_strays(self, files: Iterable[SavedFile]) -> None:
@@ -51,6 +56,34 @@ class JobFolder:
                     path = self.path_of(file)
                     if not path.is_relative_to(self._own.resolve()):
                         path.unlink()
+
+    def drop_new(self, spans: Iterable[tuple[float, float]]) -> None:
+        """Remove what was written outside all jobs' folders in those times."""
+        for start, end in spans:
+            for path in self.new_files(start, end):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def own_files(self) -> list[Path]:
+        """All that was saved in the job's folder."""
+        return _files_under(self._own.resolve(), frozenset({_KEPT}))
+
+    def new_files(self, start: float, end: float) -> list[Path]:
+        """Those in ComfyUI's output folder, outside all jobs' folders, that were written between
+        two times, in seconds since 1970. ComfyUI executes one prompt at a time, so they are of the
+        one that ran then."""
+        root = self.output_dir.resolve()
+        jobs = frozenset(path.name for path in root.iterdir() if _JOB_FOLDER.fullmatch(path.name))
+        return [
+            path
+            for path in _files_under(root, jobs)
+            if start - _CLOCK_LAG_S <= path.lstat().st_ctime <= end
+        ]
+
+    def place_of(self, path: Path) -> tuple[str, str]:
+        """A file in the output folder, as ComfyUI would name it: subfolder and name."""
+        subfolder = str(path.parent.relative_to(self.output_dir.resolve()))
+        return "" if subfolder == "." else subfolder, path.name
 
     def path_of(self, file: SavedFile) -> Path:
         """Raises ComfyProtocol for one that lies outside ComfyUI's folders."""
@@ -153,6 +186,18 @@ def _remove(place: Path) -> None:
     with contextlib.suppress(OSError):
         place.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def _files_under(root: Path, passed_over: frozenset[str]) -> list[Path]:
+    """In the order of their names. No links: they may lead to anything."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        if Path(folder) == root:
+            folders[:] = [name for name in folders if name not in passed_over]
+        folders.sort()
+        paths = [Path(folder, name) for name in sorted(names)]
+        found += [path for path in paths if stat.S_ISREG(path.lstat().st_mode)]
+    return found
 
 
 def _path_under(root: Path, file: SavedFile) -> Path:

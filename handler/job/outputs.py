@@ -89,12 +89,15 @@ class Outputs:
     texts: tuple[NodeText, ...]
 
 
-def read_output(source: Path, saved: SavedFile, path: str) -> Output:
-    """Raises ComfyProtocol for a file that can't be read, and for a broken picture."""
+def read_output(source: Path, saved: SavedFile, path: str, *, is_listed: bool = True) -> Output:
+    """Raises ComfyProtocol for a file that can't be read, and for a broken picture that its node
+    lists."""
     try:
         with source.open("rb") as file:
             kind = file_type(file.read(HEAD_BYTES), saved.filename)
-        if kind.kind is FileKind.IMAGE and (image := _read_image(source, saved, path, kind)):
+        if kind.kind is FileKind.IMAGE and (
+            image := _read_image(source, saved, path, kind, is_listed)
+        ):
             return image
         with source.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -112,8 +115,10 @@ def read_output(source: Path, saved: SavedFile, path: str) -> Output:
     )  # fmt: skip
 
 
-def _read_image(source: Path, saved: SavedFile, path: str, kind: FileType) -> OutputImage | None:
-    """None for a picture of a rare format that Pillow can't read."""
+def _read_image(
+    source: Path, saved: SavedFile, path: str, kind: FileType, is_listed: bool
+) -> OutputImage | None:
+    """None for a picture that Pillow can't read: of a rare format, or that nobody has promised."""
     data = source.read_bytes()
     try:
         with Image.open(io.BytesIO(data)) as picture:
@@ -121,7 +126,7 @@ def _read_image(source: Path, saved: SavedFile, path: str, kind: FileType) -> Ou
             content_type = picture.get_format_mimetype() or kind.content_type
             _check_whole(picture, frames)
     except DECODER_ERRORS as exc:
-        if kind.content_type not in _COMMON_PICTURES:
+        if kind.content_type not in _COMMON_PICTURES or not is_listed:
             return None
         raise ComfyProtocol(
             f"{saved.filename}, which node {saved.node_id} saved, is no whole picture",

@@ -1,9 +1,8 @@
 """What a caller sends: RunPod's job dict to a checked `Job`. Raises only JobError."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from handler.contract import (
@@ -20,7 +19,8 @@ from handler.contract import (
 )
 from handler.errors import InvalidImage, InvalidInput, MissingImage
 from handler.job.reencode import Encoding
-from handler.pictures import ImageLimits, InputImage, decode_image
+from handler.nearest import nearest, shown
+from handler.pictures import ImageLimits, InputImage, SentImage
 from handler.workflow import (
     EditorGraph,
     ModelNames,
@@ -37,20 +37,20 @@ _REQUEST_ID = re.compile(REQUEST_ID, re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A checked job. Pictures at an address are not yet fetched, and a PromptEdit is compiled by
-    their sizes. `encoding` None keeps the pictures as they were saved; `timeout_s` is the caller's
+    """A job whose pictures are not yet looked at, or fetched; a PromptEdit is compiled by their
+    sizes. `encoding` None keeps the pictures as they were saved; `timeout_s` is the caller's
     wish, not yet bounded."""
 
     job_id: str
     request_id: str
     workflow: Workflow | EditorGraph | PromptEdit
-    images: tuple[InputImage | RemoteImage, ...]
+    images: tuple[SentImage | RemoteImage, ...]
     delivery: Delivery
     encoding: Encoding | None
     timeout_s: float | None
     wants_previews: bool = False
     comfy_org_api_key: str | None = field(default=None, repr=False)
-    mask: InputImage | RemoteImage | None = None
+    mask: SentImage | RemoteImage | None = None
     may_prune: bool = True
 
     @property
@@ -66,13 +66,26 @@ def request_id_of(raw: Any) -> str | None:
     return value if isinstance(value, str) and _REQUEST_ID.fullmatch(value) else None
 
 
-def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -> Job:
-    """Check everything that can be checked before the GPU is touched.
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """What this worker takes: `modes` of "prompt" and "workflow", and how many nodes."""
+
+    modes: frozenset[str] = frozenset({"prompt", "workflow"})
+    most_nodes: int = 1000
+
+
+_ANY_JOB = JobRules()
+
+
+def parse_job(
+    raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames, rules: JobRules = _ANY_JOB
+) -> Job:
+    """Check everything but the pictures themselves.
 
     `raw` is what RunPod's SDK hands to a handler: `{"id": str, "input": {...}, ...}`. `models` are
     what prompt mode runs on.
-    Raises InvalidInput, InvalidWorkflow, InvalidImage or MissingImage. Decoding the pictures
-    takes up to a second each, so this does not belong on an event loop.
+    Raises InvalidInput, InvalidWorkflow, InvalidImage or MissingImage. A workflow of megabytes
+    takes up to a second, so this does not belong on an event loop.
     """
     job_input = check_input(raw.get("input"))
     job_id = str(raw.get("id", ""))
@@ -80,7 +93,7 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
     encoding = _encoding(options)
     if options.get("size") is not None and job_input.get("workflow") is not None:
         raise InvalidInput("input.output.size only counts for a prompt; a workflow sets its own")
-    workflow = _parse_workflow(job_input, models)
+    workflow = _parse_workflow(job_input, models, rules)
     images = _parse_images(job_input.get("images") or [], limits)
     if isinstance(workflow, PromptEdit):
         check_image_count(len(images))
@@ -96,16 +109,24 @@ def parse_job(raw: Mapping[str, Any], limits: ImageLimits, models: ModelNames) -
         timeout_s=job_input.get("timeout_s"),
         wants_previews=bool(options.get("previews")),
         comfy_org_api_key=job_input.get("comfy_org_api_key") or None,
-        mask=_parse_mask(job_input.get("mask"), limits),
+        mask=_parse_mask(job_input.get("mask")),
         may_prune=job_input.get("prune") is not False,
     )
 
 
-def _parse_workflow(job_input: JobInput, models: ModelNames) -> Workflow | EditorGraph | PromptEdit:
+def _parse_workflow(
+    job_input: JobInput, models: ModelNames, rules: JobRules
+) -> Workflow | EditorGraph | PromptEdit:
     """The caller's workflow, or what prompt mode has to compile one from."""
-    if (workflow := job_input.get("workflow")) is None:
+    workflow = job_input.get("workflow")
+    mode, other = ("prompt", "workflow") if workflow is None else ("workflow", "prompt")
+    if mode not in rules.modes:
+        raise InvalidInput(
+            f"this worker takes no job with a {mode}, only one with a {other} (WORKER_ALLOW)"
+        )
+    if workflow is None:
         return parse_prompt_edit(job_input, models)
-    return parse_workflow(workflow)
+    return parse_workflow(workflow, rules.most_nodes)
 
 
 def _encoding(options: OutputOptions) -> Encoding | None:
@@ -120,28 +141,25 @@ def _encoding(options: OutputOptions) -> Encoding | None:
 
 def _parse_images(
     entries: Sequence[ImageEntry], limits: ImageLimits
-) -> tuple[InputImage | RemoteImage, ...]:
+) -> tuple[SentImage | RemoteImage, ...]:
     if len(entries) > limits.count:
         raise InvalidInput(f"input.images has {len(entries)} entries; the limit is {limits.count}")
     names: dict[str, int] = {}
-    images: list[InputImage | RemoteImage] = []
+    images: list[SentImage | RemoteImage] = []
     for index, entry in enumerate(entries):
         where, name = f"input.images[{index}]", entry["name"]
         if name in names:
             raise InvalidImage(f"{where} has the name of input.images[{names[name]}]: {name!r}")
         names[name] = index
-        images.append(_parse_image(name, entry["image"], where, limits))
+        images.append(_parse_image(name, entry["image"], where))
     return tuple(images)
 
 
-def _parse_mask(text: str | None, limits: ImageLimits) -> InputImage | RemoteImage | None:
-    if text is None:
-        return None
-    # The worker reads it itself.
-    return _parse_image("mask", text, "input.mask", replace(limits, uncompressed_pixels=0))
+def _parse_mask(text: str | None) -> SentImage | RemoteImage | None:
+    return None if text is None else _parse_image("mask", text, "input.mask")
 
 
-def _parse_image(name: str, text: str, where: str, limits: ImageLimits) -> InputImage | RemoteImage:
+def _parse_image(name: str, text: str, where: str) -> SentImage | RemoteImage:
     try:
         address = parse_address(text)
     except AddressFault as exc:
@@ -149,25 +167,27 @@ def _parse_image(name: str, text: str, where: str, limits: ImageLimits) -> Input
             f"{where} ({name!r}): the address {exc}", where=where, name=name
         ) from exc
     if address is None:
-        return decode_image(name, text, where, limits)
+        return SentImage(name, where, text)
     return RemoteImage(name, where, address)
 
 
-def check_pictures_sent(workflow: Workflow, images: Iterable[InputImage | RemoteImage]) -> None:
+def check_pictures_sent(
+    workflow: Workflow, images: Iterable[SentImage | InputImage | RemoteImage]
+) -> None:
     """Raises MissingImage for the first picture that the workflow loads and `images` lack."""
     sent = [image.name for image in images]
     for picture in workflow.loaded_pictures:
         if picture.name in sent:
             continue
-        near = difflib.get_close_matches(picture.name, sent, n=1)
+        near = nearest(picture.name, sent)
         hint = (
             f"did you mean {near[0]!r}?"
             if near
             else f"sent: {', '.join(map(repr, sent)) or 'no picture'}"
         )
         raise MissingImage(
-            f"node {picture.node_id} ({picture.class_type}) loads {picture.name!r}, which is not "
-            f"in input.images; {hint}",
+            f"node {picture.node_id} ({picture.class_type}) loads {shown(picture.name)}, which is "
+            f"not in input.images; {hint}",
             node_id=picture.node_id,
             name=picture.name,
             sent=sent,

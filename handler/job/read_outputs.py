@@ -1,10 +1,12 @@
 """What a run left, as the caller gets it: read, pictures compressed or converted, in order."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
-from handler.comfy_api import Execution, NodeText, SavedFile
+from handler.comfy_api import Execution, NodeText, SavedFile, no_output
 from handler.contract import ImageFormat
 from handler.job.folder import JobFolder
 from handler.job.outputs import Output, OutputImage, Outputs, read_output
@@ -22,33 +24,73 @@ async def read_outputs(
     execution: Execution,
     encoding: Encoding | None,
     finish: PhotoFinish | None = None,
+    prompt: Mapping[str, Any] = MappingProxyType({}),
 ) -> Outputs:
-    """All that the run left, in the order of the nodes, saved files before previews. What is no
-    picture lies in the job's folder afterwards.
+    """All that the run left: what nodes list, in their order, saved files before previews, and
+    what was written and no node lists. What is no picture lies in the job's folder afterwards.
 
     A thread can't be stopped. That of a cancelled job ends at its next file, since the job's folder
     is gone by then, and the end of the process does not wait for it.
 
-    Raises ComfyProtocol for a file that is not there, lies outside ComfyUI's folders or is a broken
-    picture; DiskFull or InternalError when a file can't be put into the job's folder.
+    Raises NoOutput where it left nothing; ComfyProtocol for a file that is not there, lies outside
+    ComfyUI's folders or is a broken picture; DiskFull or InternalError when a file can't be put
+    into the job's folder.
     """
-    return await in_daemon_thread(lambda: _read(folder, execution, encoding, finish))
+    return await in_daemon_thread(lambda: _read(folder, execution, encoding, finish, prompt))
 
 
 def _read(
-    folder: JobFolder, execution: Execution, encoding: Encoding | None, finish: PhotoFinish | None
+    folder: JobFolder,
+    execution: Execution,
+    encoding: Encoding | None,
+    finish: PhotoFinish | None,
+    prompt: Mapping[str, Any],
 ) -> Outputs:
     texts, long_texts = _split(execution.texts)
     saved = [file for entry in execution.files for file in folder.sequence_of(entry)]
+    unlisted = _unlisted(folder, execution, saved, prompt)
+    saved += unlisted
+    if not (saved or execution.texts):
+        raise no_output(execution)
     saved += [folder.write_text(text, number) for number, text in enumerate(long_texts, 1)]
     # Each is finished before the next is read: hundreds of uncompressed frames would fill memory.
-    files = [_as_asked(_read_file(folder, file), encoding, finish) for file in saved]
+    files = [
+        _as_asked(_read_file(folder, file, is_listed=file not in unlisted), encoding, finish)
+        for file in saved
+    ]
     kept = [_kept(folder, file, number) for number, file in enumerate(files)]
     return Outputs(tuple(sorted(kept, key=lambda file: file.is_preview)), tuple(texts))
 
 
-def _read_file(folder: JobFolder, file: SavedFile) -> Output:
-    return read_output(folder.path_of(file), file, folder.path_in_job(file))
+def _unlisted(
+    folder: JobFolder, execution: Execution, listed: Iterable[SavedFile], prompt: Mapping[str, Any]
+) -> list[SavedFile]:
+    """Files of nodes that tell nobody what they save (ModelSave, VAESave), or only its name (the
+    3D models of API nodes)."""
+    known = {folder.path_of(file) for file in listed if file.folder_type != "input"}
+    paths = folder.own_files()
+    if execution.started_at_s is not None and execution.ended_at_s is not None:
+        paths += folder.new_files(execution.started_at_s, execution.ended_at_s)
+    places = [folder.place_of(path) for path in paths if path not in known]
+    return [
+        SavedFile(_saver_of(f"{subfolder}/{name}", prompt), name, subfolder, "output")
+        for subfolder, name in places
+    ]
+
+
+def _saver_of(place: str, prompt: Mapping[str, Any]) -> str:
+    """The node whose prefix the file has; "" where there is none."""
+    prefixes = {
+        prefix: node_id
+        for node_id, node in prompt.items()
+        if isinstance(prefix := node["inputs"].get("filename_prefix"), str)
+        and place.startswith(prefix)
+    }
+    return prefixes[max(prefixes, key=len)] if prefixes else ""
+
+
+def _read_file(folder: JobFolder, file: SavedFile, *, is_listed: bool) -> Output:
+    return read_output(folder.path_of(file), file, folder.path_in_job(file), is_listed=is_listed)
 
 
 def _as_asked(file: Output, encoding: Encoding | None, finish: PhotoFinish | None) -> Output:

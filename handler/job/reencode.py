@@ -9,7 +9,7 @@ from PIL import Image, ImageSequence
 from handler.contract import ImageFormat
 from handler.job.outputs import OutputImage
 from handler.logs import get_logger
-from handler.pictures import DECODER_ERRORS
+from handler.pictures import DECODER_ERRORS, eight_bits, on_white
 
 log = get_logger()
 
@@ -84,16 +84,9 @@ def _encoded(data: bytes, encoding: Encoding, *, moves: bool) -> bytes:
 
 def _still(saved: Image.Image, image_format: ImageFormat) -> Image.Image:
     if saved.mode.startswith("I"):
-        saved = _eight_bits(saved)
+        saved = eight_bits(saved)
     picture = saved.convert("RGBA" if saved.has_transparency_data else "RGB")
-    return _opaque(picture) if image_format is ImageFormat.JPEG else picture
-
-
-def _eight_bits(grey: Image.Image) -> Image.Image:
-    """Of 16-bit values, such as a depth map's: Pillow would cut them off at 255. 16-bit colours it
-    scales itself."""
-    scaled = grey.convert("I").point(lambda value: value * (1 / 257) + 0.5)
-    return scaled.convert("L")
+    return on_white(picture) if image_format is ImageFormat.JPEG else picture
 
 
 def _save_moving(saved: Image.Image, buffer: io.BytesIO, quality: int) -> None:
@@ -109,10 +102,3 @@ def _save_moving(saved: Image.Image, buffer: io.BytesIO, quality: int) -> None:
         buffer, "WEBP", save_all=True, quality=quality, duration=durations_ms, loop=loop,
         background=(0, 0, 0, 0),
     )  # fmt: skip
-
-
-def _opaque(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB":
-        return picture
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")

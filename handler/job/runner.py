@@ -16,6 +16,7 @@ from handler.comfy_api import (
     Reporter,
     read_execution,
 )
+from handler.contract import RemoteImage
 from handler.editor import convert_editor_graph
 from handler.errors import ComfyProtocol, JobTimeout
 from handler.job.answer import Stored, success_answer
@@ -28,7 +29,7 @@ from handler.job.pruner import Pruner
 from handler.job.read_outputs import read_outputs
 from handler.job.timings import Timings
 from handler.logs import get_logger
-from handler.pictures import InputImage
+from handler.pictures import InputImage, SentImage
 from handler.sources import ImageFetcher
 from handler.workflow import PromptEdit, Workflow, parse_nodes
 
@@ -49,6 +50,7 @@ class Runner:
         *,
         job_timeout_s: float,
         interrupt_grace_s: float,
+        most_nodes: int,
     ) -> None:
         self._supervisor = supervisor
         self._connect = connect
@@ -58,6 +60,7 @@ class Runner:
         self._pruner = pruner
         self._job_timeout_s = job_timeout_s
         self._interrupt_grace_s = interrupt_grace_s
+        self._most_nodes = most_nodes
         self._object_info = ObjectInfo(supervisor)
 
     async def run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
@@ -76,7 +79,7 @@ class Runner:
 
     async def _run(self, job: Job, timings: Timings, reporter: Reporter) -> dict[str, Any]:
         self._deliverer.check(job)
-        pictures, mask = await self._fetch(job, timings, reporter)
+        pictures, mask = await self._pictures(job, timings, reporter)
         prompt_id = str(uuid.uuid4())
         structlog.contextvars.bind_contextvars(prompt_id=prompt_id)
         with open_job_folder(self._paths, prompt_id) as folder:
@@ -106,11 +109,12 @@ class Runner:
                     )
                     with timings.phase("collect"):
                         outputs = await read_outputs(
-                            folder, execution, job.encoding, prepared.finish
+                            folder, execution, job.encoding, prepared.finish, prompt
                         )
                 finally:
                     with contextlib.suppress(ComfyProtocol):
                         folder.drop_strays(prompt_run.files)
+                    folder.drop_new(prompt_run.spans)
             # Within the folder's life: large files are sent from there.
             reporter.report("deliver", percent=99)
             return await self._deliver(job, outputs, timings, prompt_id, prepared)
@@ -129,16 +133,26 @@ class Runner:
             answer = await self._deliverer.deliver(job, outputs.files, build)
         return answer | {"timings": timings.as_dict()}
 
-    async def _fetch(
+    async def _pictures(
         self, job: Job, timings: Timings, reporter: Reporter
     ) -> tuple[Sequence[InputImage], InputImage | None]:
-        """The job's pictures, and its mask if any. Raises InvalidImage, ImageUnreachable."""
-        wanted = [*job.images, job.mask] if job.mask else list(job.images)
-        images: Sequence[InputImage] = [image for image in wanted if isinstance(image, InputImage)]
-        if len(images) < len(wanted):
+        """The job's pictures, in their order, and its mask if any. Raises InvalidImage,
+        ImageUnreachable."""
+        wanted: list[SentImage | RemoteImage] = list(job.images)
+        if job.mask:
+            wanted.append(job.mask)
+        sent = [image for image in wanted if isinstance(image, SentImage)]
+        remote = [image for image in wanted if isinstance(image, RemoteImage)]
+        as_photo = isinstance(job.workflow, PromptEdit)
+        with timings.phase("check"):
+            checked = await self._fetcher.check(sent, as_photo=as_photo)
+        if remote:
             reporter.report("fetch")
             with timings.phase("fetch"):
-                images = await self._fetcher.fetch(wanted)
+                checked += await self._fetcher.fetch(remote, as_photo=as_photo)
+        places = [image.where for image in sent] + [image.where for image in remote]
+        by_place = dict(zip(places, checked, strict=True))
+        images = [by_place[image.where] for image in wanted]
         return (images[:-1], images[-1]) if job.mask else (images, None)
 
     async def _prepare(
@@ -157,7 +171,7 @@ class Runner:
         await self._supervisor.ensure_ready()
         object_info = await self._object_info.read(comfy)
         nodes = await asyncio.to_thread(convert_editor_graph, job.workflow.graph, object_info)
-        workflow = parse_nodes(nodes)
+        workflow = parse_nodes(nodes, self._most_nodes)
         check_pictures_sent(workflow, pictures)
         return await self._pruned(job, workflow, pictures)
 

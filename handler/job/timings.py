@@ -16,12 +16,13 @@ class Timings:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """One that comes again adds up."""
         started = time.perf_counter()
-        self._phases_ms[name] = 0
+        before_ms = self._phases_ms.setdefault(name, 0)
         try:
             yield
         finally:
-            self._phases_ms[name] = round((time.perf_counter() - started) * 1000)
+            self._phases_ms[name] = before_ms + round((time.perf_counter() - started) * 1000)
 
     def split_run(self, execution: Execution) -> None:
         """Tell the wait for ComfyUI's turn from the execution, by ComfyUI's own clock."""

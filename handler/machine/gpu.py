@@ -10,6 +10,14 @@ from typing import Any
 # Long enough for every string that NVML writes (nvml.h, NVML_DEVICE_UUID_V2_BUFFER_SIZE).
 _TEXT_BYTES = 96
 
+# nvml.h, nvmlReturn_t.
+_INIT_FAULTS = {
+    9: "the NVIDIA driver is not loaded on this machine (NVML error 9)",
+    18: "the driver on this machine and its library in the container are of different versions "
+    "(NVML error 18, driver/library version mismatch)",
+    999: "the driver answers with an unknown error (NVML error 999)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
@@ -42,6 +50,49 @@ def has_gpu() -> bool:
     """True with an NVIDIA GPU or an AMD compute device."""
     with _nvml(load_nvml) as nvml:
         return bool(nvml and _count(nvml)) or Path("/dev/kfd").exists()
+
+
+def gpu_fault(
+    needed_cuda: tuple[int, int] | None,
+    visible: str | None = None,
+    load: Callable[[], Any] = load_nvml,
+) -> str | None:
+    """Why a program can't use the GPU; None where it can. `needed_cuda` is the version of CUDA that
+    it was built for, (13, 0), and `visible` CUDA_VISIBLE_DEVICES.
+
+    A driver runs programs of its own major version of CUDA and of older ones (CUDA compatibility,
+    minor version compatibility). AMD's are not looked at.
+    """
+    if Path("/dev/kfd").exists():
+        return None
+    try:
+        nvml = load()
+    except OSError:
+        return "no NVIDIA driver is in this container: was it started with a GPU?"
+    if code := nvml.nvmlInit_v2():
+        return _INIT_FAULTS.get(code, f"NVML can't be initialised (error {code})")
+    try:
+        if not _count(nvml):
+            return "the driver shows no device"
+        if visible is not None and visible.strip() in {"", "-1"}:
+            return f"CUDA_VISIBLE_DEVICES={visible} hides every device"
+        return _driver_fault(nvml, needed_cuda)
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _driver_fault(nvml: Any, needed_cuda: tuple[int, int] | None) -> str | None:
+    version = ctypes.c_int(0)
+    if needed_cuda is None or nvml.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(version)) != 0:
+        return None
+    # 12040 is 12.4 (nvml.h, NVML_CUDA_DRIVER_VERSION_MAJOR).
+    major, minor = version.value // 1000, version.value % 1000 // 10
+    if major >= needed_cuda[0]:
+        return None
+    return (
+        f"the driver is too old: it supports CUDA {major}.{minor}, and this image needs "
+        f"{needed_cuda[0]}.{needed_cuda[1]}"
+    )
 
 
 def read_gpus(load: Callable[[], Any] = load_nvml) -> tuple[Gpu, ...]:

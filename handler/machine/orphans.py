@@ -1,8 +1,4 @@
-"""Forked copies of the worker end with it, however it ends.
-
-RunPod's SDK forks a heartbeat (runpod 1.12.0, rp_ping.py) that goes on telling RunPod that the
-worker lives after the worker was killed.
-"""
+"""Processes that the worker makes end with it, however it ends."""
 
 import ctypes
 import os
@@ -12,11 +8,22 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def end_forks_with_worker() -> None:
-    """Linux only; elsewhere forks end on every ordered way out."""
+def end_with_parent(parent_pid: int) -> None:
+    """Called in a process that the main thread of `parent_pid` has made: it is killed when that
+    thread ends (prctl(2), PR_SET_PDEATHSIG). Linux only."""
     if sys.platform != "linux":
         return
-    libc = ctypes.CDLL(None, use_errno=True)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def end_forks_with_worker() -> None:
+    """RunPod's SDK forks a heartbeat (runpod 1.12.0, rp_ping.py) that would go on telling RunPod
+    that the worker lives after the worker was killed. Linux only; elsewhere forks end on every
+    ordered way out."""
+    if sys.platform != "linux":
+        return
     parent_pid = 0
 
     def before_fork() -> None:
@@ -25,8 +32,6 @@ def end_forks_with_worker() -> None:
 
     def after_fork() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:
-            os._exit(1)
+        end_with_parent(parent_pid)
 
     os.register_at_fork(before=before_fork, after_in_child=after_fork)

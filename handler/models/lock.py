@@ -1,14 +1,14 @@
 """What `models.lock` pins."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from handler.errors import InvalidModelsLock
+from handler.nearest import nearest
 
 # ComfyUI's folder_paths.py searches both spellings; downloads in the wild use either.
 _SPELLINGS = (("unet", "diffusion_models"), ("clip", "text_encoders"))
@@ -20,8 +20,11 @@ _REVISION = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PROFILE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
-_OPTIONAL = ("sample_sha256", "profiles")
+_OPTIONAL = ("sample_sha256", "profiles", "role")
 _KINDS: dict[str, tuple[type, str]] = {"bytes": (int, "an integer"), "profiles": (list, "a list")}
+
+Role = Literal["unet", "clip", "vae", "lightning"]
+"""What prompt mode uses a file as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class ModelFile:
     sha256: str
     licence: str
     sample_sha256: str | None = None
+    role: Role | None = None
 
     @property
     def place(self) -> str:
@@ -123,6 +127,10 @@ def _duplicates(entries: list[dict[str, Any]], profile: str) -> Iterator[str]:
         other = first.setdefault((min(model.folders), model.file), number)
         if other != number:
             yield f"model {number} ({model.file}): the same file as model {other}"
+    of_role: dict[str, int] = {}
+    for number, model in _members(entries, profile):
+        if model.role and (other := of_role.setdefault(model.role, number)) != number:
+            yield f"model {number} ({model.file}): the same role as model {other}: {model.role}"
 
 
 def _bad_lock(path: Path, faults: list[str]) -> InvalidModelsLock:
@@ -141,7 +149,7 @@ def _entry_faults(entry: Any) -> Iterator[str]:
     known = [*(field.name for field in fields(ModelFile)), "profiles"]
     for key in entry:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = nearest(key, known)
             yield f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     for key in known:
         if key in entry:
@@ -169,6 +177,9 @@ def _value_fault(key: str, value: Any) -> str | None:
                 {"", ".", ".."} & set(value.split("/"))
             )
             return None if plain else "must be a relative path with no '..'"
+        case "role":
+            roles = get_args(Role)
+            return None if value in roles else f"must be one of {', '.join(roles)}"
         case "licence":
             return None if value.strip() else "must be a licence's name"
         case "profiles":

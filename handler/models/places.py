@@ -4,7 +4,6 @@ The places and their order are one table, `search_places`. Only reads, so a volu
 read-only serves as well; `link_models` writes into a folder of the worker's own.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from handler.errors import ModelMissing
 from handler.models.lock import ModelFile, ModelsLock
+from handler.nearest import nearest
 
 # Where RunPod mounts a network volume in a serverless worker.
 VOLUME = Path("/runpod-volume")
@@ -203,5 +203,5 @@ def _note(model: ModelFile, path: Path) -> str | None:
         return f"{path.parent} can't be read: {exc.strerror}"
     if any(name.startswith(f".{path.name}.") and name.endswith(".part") for name in names):
         return f"{path.parent} has an unfinished download of it"
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
+    near = nearest(path.name, names, cutoff=0.8)
     return f"{path.parent} has {near[0]}" if near else None

@@ -26,7 +26,10 @@ def prescale(
     """
     if not picture.is_still or picture.width * picture.height <= size[0] * size[1]:
         return None
-    with contextlib.suppress(*DECODER_ERRORS), Image.open(io.BytesIO(picture.data)) as opened:
+    with (
+        contextlib.suppress(*DECODER_ERRORS),
+        Image.open(io.BytesIO(picture.for_comfy or picture.data)) as opened,
+    ):
         if opened.mode not in _MODES:
             return None
         ImageOps.exif_transpose(opened, in_place=True)
@@ -38,6 +41,6 @@ def prescale(
         if data is not None:
             return replace(
                 picture, data=bytes(data), extension="png", width=size[0], height=size[1],
-                uncompressed=None,
+                for_comfy=None,
             )  # fmt: skip
     return None

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from handler.bucket import Bucket
 from handler.comfy import Supervisor
-from handler.errors import UploadFailed
+from handler.errors import GpuUnusable, UploadFailed
 from handler.logs import get_logger
 from handler.models import FoundModel, check_model
 
@@ -19,10 +19,21 @@ log = get_logger()
 
 
 def fitness_checks(
-    found: Iterable[FoundModel], bucket: Bucket | None, supervisor: Supervisor
+    found: Iterable[FoundModel],
+    bucket: Bucket | None,
+    supervisor: Supervisor,
+    gpu_fault: Callable[[], str | None] = lambda: None,
 ) -> tuple[Check, ...]:
-    """In the order in which they are run, one after the other. ComfyUI, which takes longest, boots
+    """In the order in which they are run, one after the other. `gpu_fault` says why the GPU can't
+    be used, where one is needed. ComfyUI, which takes longest, boots
     meanwhile. Each raises a WorkerError; RunPod shows an operator its name."""
+
+    async def gpu_usable() -> None:
+        if reason := gpu_fault():
+            raise GpuUnusable(
+                f"no GPU can be used: {reason}; to run on the CPU all the same, put --cpu into "
+                "COMFY_ARGS"
+            )
 
     async def models_present() -> None:
         """Milliseconds: sizes, headers, samples. The full check is `make verify-models`."""
@@ -37,7 +48,7 @@ def fitness_checks(
     async def comfyui_ready() -> None:
         await supervisor.ensure_ready()
 
-    return models_present, bucket_reachable, comfyui_ready
+    return gpu_usable, models_present, bucket_reachable, comfyui_ready
 
 
 async def run_checks(checks: Iterable[Check]) -> None:

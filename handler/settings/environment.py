@@ -1,9 +1,9 @@
 """The environment beside the settings: what others get of it, and what is set for them."""
 
-import difflib
 import os
 from collections.abc import Mapping
 
+from handler.nearest import nearest
 from handler.settings.settings import Settings
 
 # Custom nodes run third-party code: the child gets what a CUDA program needs and no key of ours.
@@ -28,7 +28,7 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, list
     known = [name.upper() for name in Settings.model_fields]
     return {
         # The prefix alone makes any two of them alike.
-        name: difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        name: nearest(name, known, cutoff=0.75)
         for name in sorted(environ)
         if name.startswith(("WORKER_", "COMFY_", "BUCKET_")) and name not in known
     }

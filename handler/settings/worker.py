@@ -11,14 +11,51 @@ from handler.pictures import ImageLimits
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 
 # A picture up to this size is kept a second time, at 3 or 4 bytes a pixel, as long as its job.
+# Beyond it ComfyUI's own Pillow refuses a picture as a decompression bomb (Image.MAX_IMAGE_PIXELS,
+# twice).
+_COMFY_PIXELS = 178_956_970
 _UNCOMPRESSED_PIXELS = 2048 * 2048
 
 
-def _split_shell(value: str) -> str:
+# What the worker sets itself, by what for.
+_WORKERS_OWN = {
+    "--listen": "ComfyUI has no password, and listens on 127.0.0.1 only",
+    "--port": "set COMFY_PORT",
+    "--tls-keyfile": "the worker talks to ComfyUI without TLS",
+    "--tls-certfile": "the worker talks to ComfyUI without TLS",
+    "--input-directory": "set WORKER_RUN_DIR",
+    "--output-directory": "set WORKER_RUN_DIR",
+    "--temp-directory": "set WORKER_RUN_DIR",
+    "--user-directory": "set WORKER_RUN_DIR",
+    "--base-directory": "set WORKER_RUN_DIR and WORKER_MODELS_DIR",
+    "--database-url": "the worker keeps none",
+    "--front-end-root": "the editor is not served",
+    "--front-end-version": "the editor is not served",
+    "--multi-user": "the worker is the only user",
+    "--auto-launch": "there is no browser",
+    "--windows-standalone-build": "there is no browser",
+    "--quick-test-for-ci": "ComfyUI would end at once",
+}
+
+
+def _check_comfy_args(value: str) -> str:
     try:
-        shlex.split(value)
+        arguments = shlex.split(value)
     except ValueError as exc:
         raise ValueError(f"can't be split like a shell command: {exc}") from exc
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        # ComfyUI's parser takes the beginning of a name for the whole.
+        own = [full for full in _WORKERS_OWN if len(name) > 3 and full.startswith(name)]
+        if own:
+            raise ValueError(f"{name} is the worker's own: {_WORKERS_OWN[own[0]]}")
+    return value
+
+
+def _split_modes(value: str) -> str:
+    modes = {mode.strip() for mode in value.split(",")}
+    if not modes or modes - {"prompt", "workflow"}:
+        raise ValueError("must be prompt, workflow, or both with a comma between them")
     return value
 
 
@@ -63,6 +100,17 @@ class WorkerFields(BaseModel):
     worker_shutdown_grace_s: Annotated[
         float, Field(ge=0, le=600, description="after SIGTERM, time for jobs in hand to end well")
     ] = 5
+    worker_allow: Annotated[
+        str,
+        AfterValidator(_split_modes),
+        Field(
+            description="jobs that are taken: `prompt`, `workflow` or both; a workflow runs what "
+            "its sender likes, a prompt only the worker's own"
+        ),
+    ] = "prompt,workflow"
+    worker_max_nodes: Annotated[
+        int, Field(ge=1, le=10_000, description="most nodes in a workflow")
+    ] = 1000
     worker_max_images: Annotated[
         int, Field(ge=1, le=1000, description="most entries in `input.images`")
     ] = 16
@@ -70,11 +118,19 @@ class WorkerFields(BaseModel):
         int, Field(ge=1, description="largest picture, in bytes once base64 is decoded")
     ] = 20_000_000
     worker_max_image_pixels: Annotated[
-        int, Field(ge=1, description="largest picture, in pixels (all frames together)")
+        int,
+        Field(
+            ge=1,
+            le=_COMFY_PIXELS,
+            description="largest picture, in pixels (all frames together)",
+        ),
     ] = 64_000_000
     worker_fetch_timeout_s: Annotated[
         float, Field(gt=0, le=600, description="longest time to fetch a picture from its address")
     ] = 30
+    worker_max_fetched_bytes: Annotated[
+        int, Field(ge=1, description="most bytes of a job's pictures at addresses, together")
+    ] = 100_000_000
     worker_run_limit_bytes: Annotated[
         int, Field(ge=1000, description="largest answer that RunPod takes for a `/run` job")
     ] = 10_000_000
@@ -98,7 +154,7 @@ class WorkerFields(BaseModel):
     )
     comfy_args: Annotated[
         str,
-        AfterValidator(_split_shell),
+        AfterValidator(_check_comfy_args),
         Field(description="appended to ComfyUI's command line, split as a shell would"),
     ] = ""
     comfy_dir: Annotated[Path, Field(description="ComfyUI's source")] = (
@@ -122,6 +178,15 @@ class WorkerFields(BaseModel):
         float,
         Field(gt=0, le=600, description="a prompt not stopped by then costs ComfyUI a restart"),
     ] = 10
+    comfy_memory_share: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="part of the machine's or the container's memory that ComfyUI may fill; "
+            "it is ended and started again beyond that",
+        ),
+    ] = 0.9
     comfy_restarts: Annotated[
         int,
         Field(ge=0, le=100, description="starts after a crash within 10 minutes before giving up"),
@@ -130,6 +195,10 @@ class WorkerFields(BaseModel):
     @property
     def comfy_argv_tail(self) -> list[str]:
         return shlex.split(self.comfy_args)
+
+    @property
+    def job_modes(self) -> frozenset[str]:
+        return frozenset(mode.strip() for mode in self.worker_allow.split(","))
 
     @property
     def image_limits(self) -> ImageLimits:

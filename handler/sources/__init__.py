@@ -1,6 +1,7 @@
-"""Pictures that a caller names instead of sending: by an https address or a key of the bucket."""
+"""A job's pictures: fetched where an address or a key of the bucket names them, and checked."""
 
+from handler.sources.checker import PictureChecker
 from handler.sources.fetch import ImageFetcher
 from handler.sources.https import HttpsSource
 
-__all__ = ["HttpsSource", "ImageFetcher"]
+__all__ = ["HttpsSource", "ImageFetcher", "PictureChecker"]

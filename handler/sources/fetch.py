@@ -1,4 +1,4 @@
-"""A job's pictures from their addresses, checked as those that come as base64."""
+"""A job's pictures: as they were sent or from their addresses, decoded and checked."""
 
 import asyncio
 import contextlib
@@ -8,42 +8,72 @@ from handler.bucket import Bucket
 from handler.contract import BucketKey, HttpsUrl, RemoteImage
 from handler.errors import ImageUnreachable, InvalidImage
 from handler.machine import run_at_once
-from handler.pictures import ImageLimits, InputImage, check_image
+from handler.pictures import ImageLimits, InputImage, SentImage, decode_base64
+from handler.sources.checker import PictureChecker
 from handler.sources.https import HttpsSource
 
 _AT_ONCE = 4
 
 
 class ImageFetcher:
-    """`bucket` is None on a worker that has none; `timeout_s` is for each picture."""
+    """`bucket` is None on a worker that has none; `timeout_s` is for each picture at an address."""
 
     def __init__(
-        self, bucket: Bucket | None, https: HttpsSource, limits: ImageLimits, *, timeout_s: float
+        self,
+        bucket: Bucket | None,
+        https: HttpsSource,
+        checker: PictureChecker,
+        limits: ImageLimits,
+        *,
+        timeout_s: float,
+        total_bytes: int,
     ) -> None:
         self._bucket = bucket
         self._https = https
+        self._checker = checker
         self._limits = limits
         self._timeout_s = timeout_s
+        self._total_bytes = total_bytes
 
-    async def fetch(self, images: Sequence[InputImage | RemoteImage]) -> tuple[InputImage, ...]:
-        """The pictures in their order; the first fault ends the other fetches.
+    async def check(self, images: Sequence[SentImage], *, as_photo: bool) -> list[InputImage]:
+        """Those that were sent, one after the other: each may take hundreds of megabytes while it
+        is decoded. Raises InvalidImage."""
+        return [
+            await self._check(
+                image, await asyncio.to_thread(decode_base64, image, self._limits), as_photo
+            )
+            for image in images
+        ]
 
-        Raises InvalidImage, ImageUnreachable.
-        """
-        remote = [image for image in images if isinstance(image, RemoteImage)]
-        read = await run_at_once([self._read(image) for image in remote], _AT_ONCE)
-        data = dict(zip(remote, read, strict=True))
-        # One after the other: each may take hundreds of megabytes while it is decoded.
-        return tuple(
-            [
-                await asyncio.to_thread(
-                    check_image, image.name, data[image], image.where, self._limits
+    async def fetch(self, images: Sequence[RemoteImage], *, as_photo: bool) -> list[InputImage]:
+        """Those at an address; the first fault ends the other fetches. Raises InvalidImage,
+        ImageUnreachable."""
+        room = self._total_bytes
+
+        async def read_within(image: RemoteImage) -> bytes:
+            nonlocal room
+            data = await self._read(image)
+            room -= len(data)
+            if room < 0:
+                raise InvalidImage(
+                    f"{image.where} ({image.name!r}): the pictures at addresses have over "
+                    f"{self._total_bytes} bytes together",
+                    where=image.where,
+                    name=image.name,
+                    limit_bytes=self._total_bytes,
                 )
-                if isinstance(image, RemoteImage)
-                else image
-                for image in images
-            ]
-        )
+            return data
+
+        read = await run_at_once([read_within(image) for image in images], _AT_ONCE)
+        return [
+            await self._check(image, data, as_photo)
+            for image, data in zip(images, read, strict=True)
+        ]
+
+    async def _check(
+        self, image: SentImage | RemoteImage, data: bytes, as_photo: bool
+    ) -> InputImage:
+        return await self._checker.check(image.name, data, image.where, as_photo=as_photo)
 
     async def _read(self, image: RemoteImage) -> bytes:
         with _told_of(image):

@@ -1,7 +1,7 @@
 """Prompt mode: what a caller asks for with a text in place of a workflow."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,9 +16,16 @@ _LARGEST_RANDOM_SEED = 2**53
 _Value = TypeVar("_Value")
 
 
+# By their roles, in the order of ModelNames.
+_FOLDERS: Mapping[str, str] = {
+    "unet": "unet", "clip": "clip", "vae": "vae", "lightning": "loras"
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class ModelNames:
-    """The weights by the names that ComfyUI's loaders know them by."""
+    """The weights by the names that ComfyUI's loaders know them by; "" for one that is not there.
+    `lora` is the Lightning LoRA."""
 
     unet: str
     clip: str
@@ -27,9 +34,22 @@ class ModelNames:
 
     @classmethod
     def of(cls, models: Iterable[ModelFile]) -> "ModelNames":
-        """Those of a lock, told apart by their folders."""
-        by_folder = {model.folder: model.file for model in models}
-        return cls(by_folder["unet"], by_folder["clip"], by_folder["vae"], by_folder["loras"])
+        """Those of a lock, by their roles. In a lock that names none, each is the only file of its
+        folder."""
+        models = tuple(models)
+        by_role = {str(model.role): model.file for model in models if model.role}
+        if not by_role:
+            by_role = {
+                role: files[0]
+                for role, folder in _FOLDERS.items()
+                if len(files := [at.file for at in models if folder in at.folders]) == 1
+            }
+        return cls(*(by_role.get(role, "") for role in _FOLDERS))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The roles without which there is no prompt mode."""
+        return tuple(role for role in ("unet", "clip", "vae") if not getattr(self, role))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +72,18 @@ class PromptEdit:
 def parse_prompt_edit(job_input: JobInput, models: ModelNames) -> PromptEdit:
     """Fill in the defaults: 4 steps at cfg 1 with the Lightning LoRA, 20 at 2.5 without it, and a
     random seed. `job_input` is checked key by key and has a prompt. Raises InvalidInput."""
-    usual_strength = 0.0 if job_input.get("speed") == Speed.FINE else 1.0
-    lora_strength = _given(job_input.get("lora_strength"), usual_strength)
+    if models.missing:
+        raise InvalidInput(
+            "this worker has no prompt mode: its models.lock names no file with the role "
+            f"{' or '.join(models.missing)}; send a workflow"
+        )
+    if not models.lora and job_input.get("lora_strength"):
+        raise InvalidInput(
+            "input.lora_strength needs the Lightning LoRA, and this worker's models.lock names no "
+            "file with the role lightning; leave it out"
+        )
+    has_lora = models.lora and job_input.get("speed") != Speed.FINE
+    lora_strength = _given(job_input.get("lora_strength"), 1.0 if has_lora else 0.0)
     with_lora = lora_strength != 0
     cfg = _given(job_input.get("cfg"), 1.0 if with_lora else 2.5)
     negative_prompt = job_input.get("negative_prompt") or ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from handler.contract import kind_of
 from handler.errors import InvalidWorkflow
+from handler.nearest import LONGEST_NAME, shown
 from handler.workflow.files import LoadedPicture, check_files, loaded_pictures, nodes_for_job
 from handler.workflow.links import check_links, check_order
 
@@ -56,7 +57,7 @@ class EditorGraph:
     graph: Mapping[str, Any]
 
 
-def parse_workflow(value: Any) -> Workflow | EditorGraph:
+def parse_workflow(value: Any, most_nodes: int = 1000) -> Workflow | EditorGraph:
     """Check the shape of `input.workflow`, an object or its JSON text. Raises InvalidWorkflow."""
     if isinstance(value, str):
         value = _parse_text(value)
@@ -65,6 +66,7 @@ def parse_workflow(value: Any) -> Workflow | EditorGraph:
             f"input.workflow must be an object of nodes in API format, not {kind_of(value)}"
         )
     if isinstance(value.get("nodes"), list):
+        _check_count(len(value["nodes"]), most_nodes)
         _check_is_json(value)
         return EditorGraph(value)
     if not value:
@@ -73,16 +75,28 @@ def parse_workflow(value: Any) -> Workflow | EditorGraph:
         raise InvalidWorkflow(
             "input.workflow looks like a body of ComfyUI's /prompt; send the value of its `prompt`"
         )
+    _check_count(len(value), most_nodes)
     _check_is_json(value)
-    return parse_nodes(value)
+    return parse_nodes(value, most_nodes)
 
 
-def parse_nodes(value: Mapping[str, Any]) -> Workflow:
+def parse_nodes(value: Mapping[str, Any], most_nodes: int = 1000) -> Workflow:
     """Nodes by their ids, in API format. Raises InvalidWorkflow."""
+    _check_count(len(value), most_nodes)
     nodes = {node_id: _parse_node(node_id, node) for node_id, node in value.items()}
     check_links(nodes)
     check_order(nodes)
     return Workflow(nodes)
+
+
+def _check_count(nodes: int, most_nodes: int) -> None:
+    if nodes > most_nodes:
+        raise InvalidWorkflow(
+            f"input.workflow has {nodes} nodes; the limit of this worker is {most_nodes} "
+            "(WORKER_MAX_NODES)",
+            nodes=nodes,
+            limit_nodes=most_nodes,
+        )
 
 
 def _parse_text(text: str) -> Any:
@@ -118,7 +132,9 @@ def _children(value: Any) -> Iterable[Any]:
 
 
 def _parse_node(node_id: str, node: Any) -> dict[str, Any]:
-    where = f"input.workflow node {node_id!r}"
+    where = f"input.workflow node {shown(node_id)}"
+    if len(node_id) > LONGEST_NAME:
+        raise InvalidWorkflow(f"{where}: an id has at most {LONGEST_NAME} characters")
     if not isinstance(node, dict):
         raise InvalidWorkflow(f"{where} must be an object, not {kind_of(node)}", node_id=node_id)
     class_type = node.get("class_type")
@@ -126,6 +142,8 @@ def _parse_node(node_id: str, node: Any) -> dict[str, Any]:
         raise InvalidWorkflow(
             f"{where} has no class_type; is this API format? ({_HOW_TO_EXPORT})", node_id=node_id
         )
+    if len(class_type) > LONGEST_NAME:
+        raise InvalidWorkflow(f"{where}: there is no node type {shown(class_type)}")
     inputs = node.get("inputs", {})
     if not isinstance(inputs, dict):
         raise InvalidWorkflow(

@@ -89,6 +89,35 @@ def test_the_mask_is_known_to_the_engine(visitor: Visitor) -> None:
     expect(prompt).not_to_have_value(re.compile("marked area"))
 
 
+def test_a_whole_photo_comes_back_at_its_own_size_unless_another_shape_is_asked(
+    visitor: Visitor,
+) -> None:
+    visitor.start_job()
+    assert visitor.gateway.newest.body["output"] == {"size": "photo"}
+    visitor.finish()
+    visitor.get("ratio").select_option("1:1")
+    visitor.generate()
+    visitor.is_in("queued")
+    assert "output" not in visitor.gateway.newest.body
+
+
+def test_the_model_sees_all_of_the_photo_where_an_option_needs_it(visitor: Visitor) -> None:
+    visitor.give_photo()
+    visitor.is_in("ready")
+    visitor.drag((200, 200))
+    for category, option, fit in (
+        ("style", "style-anime", "whole"),
+        ("skin", "look-peach_lips", None),
+    ):
+        visitor.press(f"option-{category}")
+        visitor.press(f"option-{category}-{option}")
+        visitor.generate()
+        visitor.is_in("queued")
+        assert visitor.gateway.newest.body.get("fit") == fit
+        visitor.finish()
+        visitor.press(f"option-{category}")
+
+
 def test_without_the_engine_the_words_go_as_they_were_typed(visitor: Visitor) -> None:
     visitor.give_photo()
     visitor.is_in("ready")

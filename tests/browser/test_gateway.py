@@ -180,6 +180,20 @@ def test_a_gateway_with_keys_asks_for_one(visit: Visit, tmp_path: Path) -> None:
         visitor.is_in("ready")
 
 
+def test_the_demo_needs_no_worker_and_says_that_it_is_one(visit: Visit, tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, GATEWAY_ROUTE="demo") as real:
+        visitor = _open(visit, real)
+        visitor.sees("demo", "Demo")
+        visitor.give_photo(jpeg(SIZE))
+        visitor.is_in("ready")
+        visitor.drag((450, 300), (500, 300))
+        visitor.say("Make it red")
+        visitor.generate()
+        visitor.is_in("running")
+        visitor.is_in("done")
+        visitor.sees("proof", "0 pixels changed outside")
+
+
 def test_the_recorded_status_has_the_keys_of_the_real_one(real: GatewayProcess) -> None:
     told = {**RECORDED["created"][0], "job_id": ""}
     status = real.status(real.create())

@@ -18,16 +18,24 @@ class Nvml:
     gpus: tuple[Gpu, ...]
     unreadable: int | None = None
     is_broken: bool = False
+    init_code: int = _SUCCESS
+    cuda: int = 13000
     open_calls: int = 0
 
     def nvmlInit_v2(self) -> int:
         if self.is_broken:
             return _UNINITIALIZED
+        if self.init_code:
+            return self.init_code
         self.open_calls += 1
         return _SUCCESS
 
     def nvmlShutdown(self) -> int:
         self.open_calls -= 1
+        return _SUCCESS
+
+    def nvmlSystemGetCudaDriverVersion_v2(self, version: Any) -> int:
+        version._obj.value = self.cuda
         return _SUCCESS
 
     def nvmlDeviceGetCount_v2(self, count: Any) -> int:

@@ -16,13 +16,19 @@ from aiohttp import web
 from PIL import Image, ImageOps
 
 from gateway.page_files import page_files, page_headers
-from gateway.prompt import InvalidOptions, attribute_labels, compile_prompt, options
+from gateway.prompt import (
+    InvalidOptions,
+    attribute_labels,
+    compile_prompt,
+    options,
+    sees_whole_photo,
+)
 from tests.fakes.page_jobs import FINAL, Job, Json, PlayedJobs
 
 _PREVIEW = 1600
 _PAGE = "/services/qwen-image-edit"
 _CREATE_KEYS = {
-    "request_id", "prompt", "images", "mask", "ratio", "seed", "speed",
+    "request_id", "prompt", "images", "mask", "ratio", "seed", "speed", "fit", "output",
 }  # fmt: skip
 
 
@@ -133,7 +139,8 @@ class PageGateway(PlayedJobs):
 
     async def _compile(self, request: web.Request) -> web.Response:
         try:
-            return _answer(compile_prompt(await request.json()))
+            body = await request.json()
+            return _answer({**compile_prompt(body), "whole": sees_whole_photo(body)})
         except InvalidOptions as exc:
             return _refused(400, "invalid_options", str(exc))
 

@@ -159,6 +159,32 @@ def test_a_3d_model_that_only_preview_3d_names_comes_back(
     assert content(entry).startswith(b"v ")
 
 
+def test_weights_that_no_node_lists_come_back(api: RunPodApi, worker: WorkerProcess) -> None:
+    workflow = {
+        "1": node("VAELoader", vae_name="qwen_image_vae.safetensors"),
+        "2": node("VAESave", vae=["1", 0], filename_prefix="vae/mine"),
+    }
+    [entry] = run(api, workflow)["files"]
+    assert described(entry) == ("other", "application/octet-stream", "mine_00001_.safetensors")
+    assert entry["node_id"] == "2"
+    assert len(content(entry)) > 1_000_000
+    assert worker.job_files() == []
+
+
+def test_a_file_in_the_root_that_is_only_named_comes_back_and_does_not_stay(
+    api: RunPodApi, worker: WorkerProcess
+) -> None:
+    """As API nodes do with a 3D model that has been paid for."""
+    workflow = CUBE | {
+        "3": node("ExportMesh", mesh=["2", 0], filename_prefix="mesh/cube"),
+        "4": node("DownloadModel", name="task-1.glb"),
+        "5": node("Preview3D", model_file=["4", 0]),
+    }
+    entries = run(api, workflow)["files"]
+    assert sorted(entry["filename"] for entry in entries) == ["cube_00001_.obj", "task-1.glb"]
+    assert worker.job_files() == []
+
+
 def test_a_latent_comes_back(api: RunPodApi, worker: WorkerProcess) -> None:
     workflow = {
         "1": node("EmptyLatentImage", width=64, height=64, batch_size=1),

@@ -116,7 +116,7 @@ def test_comfyui_itself_reads_and_writes_pictures_without_compression(
     own_dir = worker.run_dir / "qwen-worker"
 
     def sizes() -> list[int]:
-        files = [*own_dir.glob("input/*/0.png"), *own_dir.glob("output/*/result_*.png")]
+        files = [*own_dir.glob("*/input/*/0.png"), *own_dir.glob("*/output/*/result_*.png")]
         return [file.stat().st_size for file in files if file.read_bytes().endswith(END)]
 
     wait_until(lambda: len(sizes()) == 2, "both files are written", RESULT_S, worker.tail)

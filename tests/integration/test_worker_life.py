@@ -164,7 +164,7 @@ def test_a_bucket_that_can_not_be_reached_is_reported_and_no_job_is_taken(tmp_pa
         assert "upload_failed: could not reach bucket 'pictures'" in report.query["reason"]
         assert api.status(job_id) == "IN_QUEUE"
         wait_until(lambda: is_gone([comfy]), "ComfyUI is gone", 5)
-        assert not list(temporary.glob("qwen-worker-*"))
+        assert not list(temporary.glob("qwen-worker-*/*"))
         assert "that-must-not-show" not in worker.log_path.read_text()
 
 

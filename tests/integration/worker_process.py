@@ -88,7 +88,8 @@ class WorkerProcess:
 
     def job_files(self) -> list[Path]:
         """What the jobs have left on disk."""
-        roots = [self.run_dir / "qwen-worker" / name for name in ("input", "output", "temp")]
+        workers = self.run_dir / "qwen-worker"
+        roots = [at for name in ("input", "output", "temp") for at in workers.glob(f"*/{name}")]
         # ComfyUI makes these two folders itself.
         own = {"temp", "3d"}
         return [path for root in roots for path in root.rglob("*") if path.name not in own]

@@ -58,13 +58,20 @@ def make(lines: list[str]) -> Iterator[MakeProcess]:
     """Makes a process that runs one of tests/children; it is stopped at the end."""
     made = []
 
-    def make(child: str, *arguments: str, port: int | None = None, **env: str) -> ComfyProcess:
+    def make(
+        child: str,
+        *arguments: str,
+        port: int | None = None,
+        memory_limit_bytes: int | None = None,
+        **env: str,
+    ) -> ComfyProcess:
         process = ComfyProcess(
             [sys.executable, str(CHILDREN / f"{child}.py"), *arguments],
             launcher=LAUNCHER,
             port=port or free_port(),
             env=child_environment({**os.environ, **env}),
             on_line=lines.append,
+            memory_limit_bytes=memory_limit_bytes,
         )
         made.append(process)
         return process
@@ -433,3 +440,27 @@ def test_the_operators_flags_come_last() -> None:
 
 def test_without_a_gpu_comfyui_is_told_so() -> None:
     assert "--cpu" in comfy_argv(Path("/py"), Path("/comfy"), 1, PATHS, cpu=True, extra=[])
+
+
+def test_a_child_that_takes_too_much_memory_is_ended_and_the_reason_says_so(
+    make: MakeProcess,
+) -> None:
+    process = make("takes_memory", memory_limit_bytes=300_000_000)
+    process.start()
+    wait_until(process.exit, 30)
+    ended = process.exit()
+    assert ended is not None
+    assert ended.memory_bytes is not None
+    assert 300_000_000 < ended.memory_bytes < 3_000_000_000
+    assert ended.reason.endswith("GB of memory, more than COMFY_MEMORY_SHARE allows")
+
+
+def test_the_next_child_is_told_of_for_itself(make: MakeProcess) -> None:
+    process = make("takes_memory", memory_limit_bytes=300_000_000)
+    process.start()
+    wait_until(process.exit, 30)
+    process.start()
+    process.stop(grace_s=0)
+    ended = process.exit()
+    assert ended is not None
+    assert ended.reason == "stopped by the worker"

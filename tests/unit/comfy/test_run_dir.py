@@ -1,9 +1,12 @@
 import json
 import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from handler.comfy import run_dir as run_dir_module
 from handler.comfy.run_dir import open_run_dir
 from handler.errors import InvalidSettings
 from handler.models.places import folder_place
@@ -21,15 +24,30 @@ def comfy_dir(tmp_path: Path) -> Path:
 def test_the_folders_are_made(tmp_path: Path, comfy_dir: Path) -> None:
     with open_run_dir(tmp_path / "deep" / "run", (), folder_place(tmp_path), comfy_dir) as paths:
         assert all(folder.is_dir() for folder in paths.folders)
-        assert paths.input_dir == tmp_path / "deep" / "run" / "qwen-worker" / "input"
+        assert paths.input_dir.parent.parent == tmp_path / "deep" / "run" / "qwen-worker"
 
 
-def test_what_an_earlier_worker_left_is_removed(tmp_path: Path, comfy_dir: Path) -> None:
-    left = tmp_path / "run" / "qwen-worker" / "output" / "job" / "picture.png"
-    left.parent.mkdir(parents=True)
-    left.touch()
-    with open_run_dir(tmp_path / "run", (), folder_place(tmp_path), comfy_dir) as paths:
-        assert list(paths.output_dir.iterdir()) == []
+def left_behind(run_dir: Path, host: str, hours_ago: float = 0) -> Path:
+    """The folder of a worker that was killed."""
+    folder = run_dir / "qwen-worker" / "worker-killed"
+    (folder / "output" / "job").mkdir(parents=True)
+    lock = folder / "worker.lock"
+    lock.write_text(host)
+    then = lock.stat().st_mtime - hours_ago * 3600
+    os.utime(lock, (then, then))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("host", "hours_ago", "stays"),
+    [(socket.gethostname(), 0, False), ("another", 0.5, True), ("another", 2, False)],
+)
+def test_what_a_killed_worker_left_is_removed_once_it_is_surely_gone(
+    tmp_path: Path, comfy_dir: Path, host: str, hours_ago: float, stays: bool
+) -> None:
+    folder = left_behind(tmp_path / "run", host, hours_ago)
+    with open_run_dir(tmp_path / "run", (), folder_place(tmp_path), comfy_dir):
+        assert folder.exists() is stays
 
 
 def test_other_files_in_the_folder_stay(tmp_path: Path, comfy_dir: Path) -> None:
@@ -87,15 +105,40 @@ def test_relative_folders_become_absolute(
     assert str(tmp_path / "models") in {section["base_path"] for section in told.values()}
 
 
-def test_a_folder_in_use_by_another_worker_is_refused(tmp_path: Path, comfy_dir: Path) -> None:
+def test_several_workers_share_a_folder_and_each_leaves_nothing(
+    tmp_path: Path, comfy_dir: Path
+) -> None:
     with open_run_dir(tmp_path / "run", (), folder_place(tmp_path), comfy_dir) as paths:
         (paths.output_dir / "picture.png").touch()
-        with (
-            pytest.raises(InvalidSettings, match="in use by another worker"),
-            open_run_dir(tmp_path / "run", (), folder_place(tmp_path), comfy_dir),
-        ):
-            pass
+        with open_run_dir(tmp_path / "run", (), folder_place(tmp_path), comfy_dir) as others:
+            assert others.output_dir != paths.output_dir
+        assert not others.output_dir.exists()
         assert (paths.output_dir / "picture.png").exists()
+    assert list((tmp_path / "run" / "qwen-worker").iterdir()) == []
+
+
+def test_a_worker_on_another_machine_is_told_to_live_by_the_time_of_its_lock(
+    tmp_path: Path, comfy_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_dir_module, "_ALIVE_EVERY_S", 0.01)
+    with open_run_dir(tmp_path / "run", (), folder_place(tmp_path), comfy_dir) as paths:
+        lock = paths.input_dir.parent / "worker.lock"
+        os.utime(lock, (0, 0))
+        deadline = time.monotonic() + 10
+        while lock.stat().st_mtime == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_temporary_folder_that_can_not_be_written_is_told_with_the_way_out(
+    comfy_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_dir_module.tempfile, "gettempdir", lambda: "/proc/no")
+    with (
+        pytest.raises(InvalidSettings, match=r"the temporary folder can't be .* WORKER_RUN_DIR"),
+        open_run_dir(None, (), folder_place(Path("/models")), comfy_dir),
+    ):
+        pass
 
 
 def test_a_folder_is_free_again_when_its_worker_has_ended(tmp_path: Path, comfy_dir: Path) -> None:

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.comfy_api.history import Execution, in_order_of, node_error, read_execution
+from handler.comfy_api.history import (
+    Execution,
+    in_order_of,
+    no_output,
+    node_error,
+    read_execution,
+    span_of,
+)
 from handler.comfy_api.node_outputs import NodeText, SavedFile
 from handler.errors import (
     ComfyProtocol,
@@ -153,8 +160,8 @@ def test_a_run_that_failed_between_two_nodes_is_no_success() -> None:
     assert type(fault_of(entry)) is NodeFailed
 
 
-def test_a_success_with_only_previews_is_no_output_and_says_what_to_use() -> None:
-    fault = fault_of(entry_of({"5": {"images": [image("p.png", "temp")]}}))
+def test_only_previews_are_no_output_and_the_fault_says_what_to_use() -> None:
+    fault = no_output(read(entry_of({"5": {"images": [image("p.png", "temp")]}})))
     assert type(fault) is NoOutput
     assert "SaveImage instead of a PreviewImage" in fault.message
     assert "input.output.previews" in fault.message
@@ -169,8 +176,8 @@ def test_only_previews_are_enough_when_they_are_wanted() -> None:
     "outputs",
     [{}, {"4": {"value": [7], "result": ["x", None]}}, {"1": {"images": []}}, {"1": {"text": []}}],
 )
-def test_a_success_without_files_or_texts_is_no_output(outputs: dict[str, Any]) -> None:
-    fault = fault_of(entry_of(outputs))
+def test_a_run_without_files_or_texts_is_told_what_saves_some(outputs: dict[str, Any]) -> None:
+    fault = no_output(read(entry_of(outputs)))
     assert type(fault) is NoOutput
     assert "a node such as SaveImage" in fault.message
 
@@ -355,8 +362,7 @@ OUTPUTS = st.dictionaries(
 @given(st.fixed_dictionaries({"status": STATUSES, "outputs": OUTPUTS}))
 def test_any_entry_is_an_execution_or_a_fault_of_the_worker_s_own(entry: dict[str, Any]) -> None:
     with contextlib.suppress(WorkerError):
-        execution = read(entry)
-        assert execution.files or execution.texts
+        assert isinstance(read(entry), Execution)
 
 
 def test_outputs_come_in_the_order_of_the_workflows_nodes() -> None:
@@ -365,3 +371,16 @@ def test_outputs_come_in_the_order_of_the_workflows_nodes() -> None:
     assert list(ordered["outputs"]) == ["4", "9", "2", "10.0.0.1"]
     assert ordered | {"outputs": entry["outputs"]} == entry
     assert in_order_of({}, {"outputs": None}) == {"outputs": None}
+
+
+def test_a_span_is_from_the_start_to_the_end_however_it_ended() -> None:
+    for ending in ("execution_success", "execution_error", "execution_interrupted"):
+        messages = [["execution_start", {"timestamp": 1000}], [ending, {"timestamp": 3500}]]
+        assert span_of({"status": {"messages": messages}}) == (1.0, 3.5)
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, {"status": None}, {"status": {"messages": [["execution_start", {}], []]}}]
+)
+def test_what_did_not_begin_has_no_span(entry: dict[str, Any]) -> None:
+    assert span_of(entry) is None

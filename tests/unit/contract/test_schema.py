@@ -23,7 +23,7 @@ from handler.errors import InvalidInput, JobError
 from handler.job.answer import Place, Stored, error_answer, success_answer
 from handler.job.outputs import Output, OutputFile, OutputImage
 from handler.job.parse import parse_job
-from handler.pictures.images import ImageLimits
+from handler.pictures.images import ImageLimits, InputImage
 from handler.settings import PROJECT_DIR
 from handler.workflow.edit_graph import compile_edit
 from handler.workflow.prompt_edit import ModelNames, parse_prompt_edit
@@ -178,7 +178,8 @@ def test_every_ratio_of_the_contract_has_a_size() -> None:
     for ratio in get_args(Ratio):
         job = parse_job({"id": "", "input": {**base_of("ratio"), "ratio": ratio}}, LIMITS, MODELS)
         edit = parse_prompt_edit({"prompt": "x", "ratio": ratio}, MODELS)
-        assert compile_edit(edit, job.images)
+        pictures = [InputImage(image.name, b"", "png", 64, 48) for image in job.images]
+        assert compile_edit(edit, pictures)
 
 
 def test_whole_numbers_that_are_written_as_fractions_are_refused_where_whole_ones_are_asked() -> (

@@ -13,7 +13,7 @@ from handler.comfy_api.node_outputs import NodeText
 from handler.contract.input_types import Delivery
 from handler.errors import InvalidInput, OutputTooLarge, UploadFailed
 from handler.job.answer import Stored, encoded_bytes, success_answer
-from handler.job.delivery import AnswerLimits, Deliverer
+from handler.job.delivery import _LEFT_OUT, AnswerLimits, Deliverer
 from handler.job.outputs import Output, OutputFile, OutputImage
 from handler.job.parse import Job
 from handler.workflow.workflow import Workflow
@@ -105,6 +105,13 @@ def deliver(
     return asyncio.run(deliverer.deliver(a_job, files or [picture()], build))
 
 
+NOTE = encoded_bytes({"left_out": _LEFT_OUT})
+
+
+def encoded(size: int) -> int:
+    return -(-size // 3) * 4
+
+
 def inline_bytes(*files: Output) -> int:
     return encoded_bytes(deliver(None, job(), *files, limits=AnswerLimits(10**9, 10**9)))
 
@@ -156,7 +163,7 @@ def test_an_answer_of_just_the_limit_is_sent() -> None:
 
 def test_an_answer_over_the_limit_goes_to_the_bucket_even_when_base64_is_asked_for() -> None:
     bucket = FakeBucket()
-    limit = inline_bytes(picture(size=5000)) - 1
+    limit = inline_bytes(picture(size=5000)) - encoded(5000)
     limits = AnswerLimits(run_bytes=limit, runsync_bytes=limit)
     answer = deliver(bucket, job(Delivery.BASE64), picture(size=5000), limits=limits)
     assert answer["images"][0]["type"] == "s3_url"
@@ -166,11 +173,32 @@ def test_an_answer_over_the_limit_goes_to_the_bucket_even_when_base64_is_asked_f
 
 def test_an_answer_over_the_limit_without_a_bucket_is_too_large() -> None:
     size = inline_bytes(picture(size=5000))
-    limits = AnswerLimits(run_bytes=size - 1, runsync_bytes=size - 1)
+    once = size - encoded(5000) + NOTE
+    limits = AnswerLimits(run_bytes=once - 1, runsync_bytes=once - 1)
     with pytest.raises(OutputTooLarge) as caught:
         deliver(None, job(), picture(size=5000), limits=limits)
-    assert caught.value.details == {"answer_bytes": size, "limit_bytes": size - 1}
+    assert caught.value.details == {"answer_bytes": once, "limit_bytes": once - 1}
+    assert "the largest are a_00001_.png (5000 bytes)" in caught.value.message
     assert "BUCKET_" in caught.value.message
+
+
+def test_an_answer_that_only_one_copy_of_the_picture_fits_holds_one_and_says_so() -> None:
+    file = picture(size=5000)
+    size = inline_bytes(file)
+    for limit in (size - 1, size - encoded(5000) + NOTE):
+        answer = deliver(None, job(), file, limits=AnswerLimits(limit, limit))
+        assert "image_base64" not in answer
+        assert answer["left_out"].startswith("image_base64")
+        assert answer["images"][0]["data"] == base64.b64encode(file.data).decode()
+        assert encoded_bytes(answer) <= limit
+
+
+def test_a_file_that_is_no_picture_is_there_once_anyway(tmp_path: Path) -> None:
+    file = clip(tmp_path, size=5000)
+    size = inline_bytes(file)
+    assert deliver(None, job(), file, limits=AnswerLimits(size, size))["ok"] is True
+    with pytest.raises(OutputTooLarge):
+        deliver(None, job(), file, limits=AnswerLimits(size - 1, size - 1))
 
 
 def test_all_pictures_count_together() -> None:
@@ -178,12 +206,12 @@ def test_all_pictures_count_together() -> None:
     limits = AnswerLimits(run_bytes=limit, runsync_bytes=limit)
     assert deliver(None, job(), picture(size=5000), limits=limits)["ok"] is True
     with pytest.raises(OutputTooLarge):
-        deliver(None, job(), picture(size=5000), picture(size=5000), limits=limits)
+        deliver(None, job(), *[picture(size=5000)] * 3, limits=limits)
 
 
 def test_each_route_has_its_own_limit() -> None:
     size = inline_bytes(picture(size=5000))
-    limits = AnswerLimits(run_bytes=size - 1, runsync_bytes=size)
+    limits = AnswerLimits(run_bytes=size - encoded(5000), runsync_bytes=size)
     assert deliver(None, job(job_id="sync-1"), picture(size=5000), limits=limits)["ok"] is True
     with pytest.raises(OutputTooLarge):
         deliver(None, job(job_id="1"), picture(size=5000), limits=limits)
@@ -199,8 +227,8 @@ def test_the_size_is_exact_before_a_file_is_read(tmp_path: Path, sizes: tuple[in
     for file in files[:1]:
         file.body.unlink()
     with pytest.raises(OutputTooLarge) as caught:
-        deliver(None, job(), *files, limits=AnswerLimits(size - 1, size))
-    assert caught.value.details["answer_bytes"] == size
+        deliver(None, job(), *files, limits=AnswerLimits(10, size))
+    assert caught.value.details["answer_bytes"] == min(size, size - encoded(two) + NOTE)
 
 
 def test_a_file_that_is_no_picture_is_sent_from_the_disk(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from handler.comfy.process import ComfyPaths
 from handler.comfy_api.history import Execution
 from handler.comfy_api.node_outputs import NodeText, SavedFile
 from handler.contract.input_types import ImageFormat
-from handler.errors import ComfyProtocol
+from handler.errors import ComfyProtocol, NoOutput
 from handler.job import read_outputs as module
 from handler.job.folder import JobFolder, open_job_folder
 from handler.job.outputs import Output, OutputFile, OutputImage, Outputs
@@ -305,7 +305,8 @@ def test_pictures_that_are_named_by_a_pattern_are_all_read(
     for name in ("clip_1.001.png", "clip_1.002.png", "clip_1.txt", "clip_2.001.png"):
         (paths.output_dir / JOB / name).write_bytes(saved(picture(), 9))
     names = [file.filename for file in read(folder, saved_as("clip_1.%03d.png"))]
-    assert names == ["clip_1.001.png", "clip_1.002.png"]
+    # The others, which no node lists, come after them.
+    assert names == ["clip_1.001.png", "clip_1.002.png", "clip_1.txt", "clip_2.001.png"]
 
 
 def test_a_pattern_that_no_picture_has_is_told(folder: JobFolder) -> None:
@@ -336,3 +337,57 @@ def test_links_in_a_circle_are_told(folder: JobFolder, paths: ComfyPaths) -> Non
     (paths.output_dir / JOB / "cat.png").symlink_to(paths.output_dir / JOB / "cat.png")
     with pytest.raises(ComfyProtocol):
         read(folder, saved_as("cat.png"))
+
+
+def test_a_file_in_the_jobs_folder_that_no_node_lists_comes_back(folder: JobFolder) -> None:
+    own = folder.output_dir / JOB
+    (own / "vae").mkdir()
+    (own / "vae" / "model_00001_.safetensors").write_bytes(b"weights")
+    (own / "a.txt").write_text("listed")
+    prompt = {
+        "7": {"class_type": "VAESave", "inputs": {"filename_prefix": f"{JOB}/vae/model"}},
+        "8": {"class_type": "SaveImage", "inputs": {"filename_prefix": f"{JOB}/v"}},
+        "9": {"class_type": "Other", "inputs": {}},
+    }
+    execution = Execution((saved_as("a.txt"),), (), None, None)
+    files = asyncio.run(read_outputs(folder, execution, None, prompt=prompt)).files
+    assert [(file.node_id, file.filename, file.path) for file in files] == [
+        ("9", "a.txt", "a"), ("7", "model_00001_.safetensors", "vae/model_00001_")
+    ]  # fmt: skip
+
+
+def test_a_file_that_the_run_left_outside_all_jobs_folders_comes_back(folder: JobFolder) -> None:
+    path = folder.output_dir / "tripo" / "task.glb"
+    path.parent.mkdir()
+    path.write_bytes(b"glTF")
+    written = path.stat().st_ctime
+    execution = Execution((), (), written - 1, written + 1)
+    [file] = asyncio.run(read_outputs(folder, execution, None)).files
+    assert isinstance(file, OutputFile)
+    assert (file.filename, file.path, file.node_id) == ("task.glb", "tripo/task", "")
+    assert file.source.read_bytes() == b"glTF"
+    assert not path.exists()
+
+
+def test_a_broken_picture_that_no_node_lists_comes_back_as_a_file(folder: JobFolder) -> None:
+    (folder.output_dir / JOB / "half.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
+    [file] = asyncio.run(read_outputs(folder, Execution((), (), None, None), None)).files
+    assert isinstance(file, OutputFile)
+    assert file.filename == "half.png"
+
+
+def test_what_another_run_left_or_a_link_leads_to_does_not_come_back(folder: JobFolder) -> None:
+    other = folder.output_dir / "0f4e27a3-1111-4222-8333-123456789abc"
+    other.mkdir()
+    for path in (other / "theirs.png", folder.output_dir / "old.glb"):
+        path.write_bytes(b"theirs")
+    (folder.output_dir / JOB / "link.txt").symlink_to("/etc/passwd")
+    written = (folder.output_dir / "old.glb").stat().st_ctime
+    for start, end in ((written + 1, written + 2), (written - 2, written - 1)):
+        with pytest.raises(NoOutput):
+            asyncio.run(read_outputs(folder, Execution((), (), start, end), None))
+    folder.drop_new([(written + 1, written + 2)])
+    assert (folder.output_dir / "old.glb").exists()
+    folder.drop_new([(written - 1, written + 1)])
+    assert not (folder.output_dir / "old.glb").exists()
+    assert (other / "theirs.png").exists()

@@ -6,6 +6,8 @@ import pytest
 
 from handler.errors import InvalidModelsLock
 from handler.models.lock import read_models_lock
+from tests.fakes.weights import model_of
+from tests.fakes.weights import write_lock as write_whole_lock
 
 PROJECT_DIR = Path(__file__).resolve().parents[3]
 
@@ -205,3 +207,23 @@ def test_one_place_may_hold_other_files_in_other_profiles(tmp_path: Path) -> Non
     assert [model.bytes for model in read_models_lock(path, "other").models] == [2]
     [fault] = faults_of(write_lock(tmp_path, table(), table(profiles=["other"])))
     assert fault == "model 2 (a.safetensors): the same file as model 1"
+
+
+@pytest.mark.parametrize("role", ["unet", "clip", "vae", "lightning"])
+def test_a_role_is_read(tmp_path: Path, role: str) -> None:
+    path = write_whole_lock(tmp_path / "models.lock", model_of(b"x"))
+    path.write_text(path.read_text().replace("[[model]]", f'[[model]]\nrole = "{role}"', 1))
+    [model] = read_models_lock(path).models
+    assert model.role == role
+
+
+def test_an_unknown_role_and_one_that_two_files_have_are_refused(tmp_path: Path) -> None:
+    models = [model_of(b"x", file=f"{name}.safetensors") for name in "ab"]
+    path = write_whole_lock(tmp_path / "models.lock", *models)
+    text = path.read_text()
+    path.write_text(text.replace("[[model]]", '[[model]]\nrole = "lora"'))
+    with pytest.raises(InvalidModelsLock, match=r"'role' must be one of unet, clip"):
+        read_models_lock(path)
+    path.write_text(text.replace("[[model]]", '[[model]]\nrole = "vae"'))
+    with pytest.raises(InvalidModelsLock, match="the same role as model 1: vae"):
+        read_models_lock(path)

@@ -97,8 +97,8 @@ def test_the_extension_is_that_of_the_content_and_not_of_the_name() -> None:
 def test_every_mode_of_the_three_formats_is_accepted(
     kind: str, mode: str, options: dict[str, Any]
 ) -> None:
-    data = saved(kind, mode, **options)
-    assert decode(encoded(data)).data == data
+    image = decode(encoded(saved(kind, mode, **options)))
+    assert (image.width, image.height) == (24, 16)
 
 
 def test_every_fault_names_the_entry_and_the_picture() -> None:
@@ -338,21 +338,21 @@ def test_a_damaged_picture_is_a_picture_or_invalid_image(data: st.DataObject) ->
 def test_a_picture_up_to_the_limit_is_kept_uncompressed_too() -> None:
     image = decode(encoded(JPEG), UNCOMPRESSED)
     assert image.data == JPEG
-    assert image.uncompressed is not None
+    assert image.for_comfy is not None
     with (
         Image.open(io.BytesIO(JPEG)) as sent,
-        Image.open(io.BytesIO(image.uncompressed), formats=["PNG"]) as kept,
+        Image.open(io.BytesIO(image.for_comfy), formats=["PNG"]) as kept,
     ):
         assert kept.tobytes() == sent.tobytes()
 
 
 @pytest.mark.parametrize(
     "data",
-    [saved("PNG", size=(25, 16)), animated("WEBP", 2, (8, 8)), saved("PNG", "I;16")],
-    ids=["one pixel column more", "two frames", "16 bits"],
+    [saved("PNG", size=(25, 16)), animated("WEBP", 2, (8, 8))],
+    ids=["one pixel column more", "two frames"],
 )
-def test_a_larger_or_unusual_picture_is_kept_as_it_was_sent_only(data: bytes) -> None:
-    assert decode(encoded(data), UNCOMPRESSED).uncompressed is None
+def test_a_larger_or_moving_picture_is_kept_as_it_was_sent_only(data: bytes) -> None:
+    assert decode(encoded(data), UNCOMPRESSED).for_comfy is None
 
 
 def test_exif_data_that_can_not_be_written_anew_do_not_refuse_a_picture() -> None:
@@ -362,4 +362,4 @@ def test_exif_data_that_can_not_be_written_anew_do_not_refuse_a_picture() -> Non
     entries = struct.pack("<H", 2) + orientation + text_for_a_number + bytes(4)
     data = saved("JPEG", exif=b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries)
     image = decode(encoded(data), UNCOMPRESSED)
-    assert (image.width, image.height, image.uncompressed) == (16, 24, None)
+    assert (image.width, image.height, image.for_comfy) == (16, 24, None)

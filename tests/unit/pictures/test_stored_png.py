@@ -125,8 +125,3 @@ def test_what_is_stored_for_load_image_stands_upright() -> None:
 @pytest.mark.parametrize("mode", ["1", "I;16", "CMYK"])
 def test_modes_that_load_image_treats_in_its_own_way_are_not_stored(mode: str) -> None:
     assert for_load_image(gradient("L").convert(mode)) is None
-
-
-def test_a_transparent_colour_which_load_image_does_not_see_is_not_stored() -> None:
-    with Image.open(io.BytesIO(saved(gradient("RGB"), 1, transparency=(1, 1, 1)))) as picture:
-        assert for_load_image(picture) is None

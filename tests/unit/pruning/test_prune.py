@@ -42,7 +42,7 @@ def pruned(
     nodes: Nodes, *, rules: Any = ALL, wants_previews: bool = False, is_still: bool = True
 ) -> tuple[Nodes, dict[str, tuple[str, ...]]]:
     photo = InputImage(PHOTO, b"", "png", 3000, 2000, is_still=is_still)
-    workflow = parse_workflow(nodes)
+    workflow = parse_workflow(nodes, most_nodes=20_000)
     assert isinstance(workflow, Workflow)
     before = copy.deepcopy(workflow.nodes)
     left, work = prune(workflow, [photo], NAMES, rules, wants_previews=wants_previews)

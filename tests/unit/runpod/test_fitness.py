@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from handler.errors import ModelCorrupt, UploadFailed
+from handler.errors import GpuUnusable, ModelCorrupt, UploadFailed
 from handler.models.places import FoundModel
 from handler.runpod.fitness import fitness_checks, run_checks
 from tests.fakes.weights import model_of, safetensors
@@ -72,4 +72,13 @@ def test_a_bucket_that_never_answers_fails(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_checks_have_the_names_that_runpod_shows() -> None:
     checks: Any = fitness_checks([], None, Supervisor())  # type: ignore[arg-type]
     names = [check.__name__ for check in checks]
-    assert names == ["models_present", "bucket_reachable", "comfyui_ready"]
+    assert names == ["gpu_usable", "models_present", "bucket_reachable", "comfyui_ready"]
+
+
+def test_a_gpu_that_can_not_be_used_fails_first_and_says_how_to_do_without() -> None:
+    supervisor: Any = Supervisor()
+    checks = fitness_checks([], None, supervisor, lambda: "the driver shows no device")
+    assert checks[0].__name__ == "gpu_usable"
+    with pytest.raises(GpuUnusable, match=r"no GPU can be used: the driver shows no device.*--cpu"):
+        asyncio.run(run_checks(checks))
+    assert not supervisor.is_ready

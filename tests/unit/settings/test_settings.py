@@ -253,14 +253,14 @@ def test_no_secret_is_shown_by_a_fault_nor_by_its_traceback(
 def test_unknown_variables_of_ours_are_told_with_the_nearest() -> None:
     environ = {
         "WORKER_CONCURENCY": "1",
-        "WORKER_ZZZZ": "1",
+        "WORKER_0000000": "1",
         "WORKER_CONCURRENCY": "1",
         "COMFY_PORT": "1",
         "PATH": "/bin",
     }
     assert unknown_variables(environ) == {
         "WORKER_CONCURENCY": ["WORKER_CONCURRENCY"],
-        "WORKER_ZZZZ": [],
+        "WORKER_0000000": [],
     }
 
 
@@ -334,3 +334,57 @@ def test_no_picture_is_kept_uncompressed_for_a_stock_comfyui(
 ) -> None:
     assert read(monkeypatch).image_limits.uncompressed_pixels > 1_000_000
     assert read(monkeypatch, COMFY_STOCK="1").image_limits.uncompressed_pixels == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--listen 0.0.0.0", "ComfyUI has no password"),
+        ("--listen", "ComfyUI has no password"),
+        ("--listen=0.0.0.0", "ComfyUI has no password"),
+        # argparse takes the beginning of a name for the whole.
+        ("--lis 0.0.0.0", "ComfyUI has no password"),
+        ("--cpu --port 9000", "set COMFY_PORT"),
+        ("--output-directory /tmp", "set WORKER_RUN_DIR"),
+        ("--base-directory /tmp", "set WORKER_RUN_DIR and WORKER_MODELS_DIR"),
+        ("--quick-test-for-ci", "would end at once"),
+    ],
+)
+def test_arguments_that_contradict_the_worker_are_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, arguments: str, says: str
+) -> None:
+    assert says in fault_of(monkeypatch, COMFY_ARGS=arguments).message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--cpu", "--lowvram --fast", "--extra-model-paths-config /x.yaml", "--use-split", "--preview"],
+)
+def test_other_arguments_are_comfyuis(monkeypatch: pytest.MonkeyPatch, arguments: str) -> None:
+    assert read(monkeypatch, COMFY_ARGS=arguments).comfy_args == arguments
+
+
+def test_no_more_pixels_are_allowed_than_comfyui_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "178956970" in fault_of(monkeypatch, WORKER_MAX_IMAGE_PIXELS="178956971").message
+
+
+MODES = {"workflow", "prompt"}
+
+
+@pytest.mark.parametrize(
+    ("value", "modes"),
+    [
+        ("prompt", {"prompt"}),
+        ("workflow", {"workflow"}),
+        ("workflow, prompt", {"workflow", "prompt"}),
+    ],
+)
+def test_the_modes_that_are_taken(
+    monkeypatch: pytest.MonkeyPatch, value: str, modes: set[str]
+) -> None:
+    assert read(monkeypatch, WORKER_ALLOW=value).job_modes == modes
+
+
+@pytest.mark.parametrize("value", ["prompts", "prompt;workflow", ",", "prompt,"])
+def test_other_modes_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    assert "must be prompt, workflow, or both" in fault_of(monkeypatch, WORKER_ALLOW=value).message

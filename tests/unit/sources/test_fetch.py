@@ -10,7 +10,8 @@ from PIL import Image
 from handler.bucket.client import Bucket
 from handler.contract.addresses import BucketKey, HttpsUrl, RemoteImage
 from handler.errors import ImageUnreachable, InvalidImage, WorkerError
-from handler.pictures.images import ImageLimits, InputImage, decode_image
+from handler.pictures.images import ImageLimits, InputImage, SentImage, check_image
+from handler.sources.checker import PictureChecker
 from handler.sources.fetch import ImageFetcher
 from handler.sources.https import HttpsSource
 from tests.fakes.https_site import Certificate, FixedResolver, HttpsSite, answer
@@ -31,6 +32,13 @@ def at(path: str, name: str = "cat.png", index: int = 0) -> RemoteImage:
 
 def in_bucket(key: str, name: str = "cat.png", index: int = 0) -> RemoteImage:
     return RemoteImage(name, f"input.images[{index}]", BucketKey(key))
+
+
+class HereChecker:
+    """Checks in this process."""
+
+    async def check(self, name: str, data: bytes, where: str, *, as_photo: bool) -> InputImage:
+        return check_image(name, data, where, LIMITS, as_photo=as_photo)
 
 
 class FakeBucket:
@@ -54,7 +62,7 @@ class FakeBucket:
         return found
 
 
-Fetch = Callable[..., Coroutine[Any, Any, tuple[InputImage, ...]]]
+Fetch = Callable[..., Coroutine[Any, Any, list[InputImage]]]
 
 
 @pytest.fixture(scope="module")
@@ -69,24 +77,27 @@ def site(certificate: Certificate) -> HttpsSite:
 
 @pytest.fixture
 def make_fetcher(site: HttpsSite, certificate: Certificate) -> Callable[..., ImageFetcher]:
-    def make(bucket: FakeBucket | None = None, timeout_s: float = 1000) -> ImageFetcher:
+    def make(
+        bucket: FakeBucket | None = None, timeout_s: float = 1000, total_bytes: int = 10**6
+    ) -> ImageFetcher:
         https = HttpsSource(
             is_allowed=lambda address: address.is_loopback,
             make_resolver=lambda: FixedResolver({HOST: [["127.0.0.1"]]}, site.port),
             ssl_context=certificate.client_context(),
         )
-        return ImageFetcher(cast("Bucket | None", bucket), https, LIMITS, timeout_s=timeout_s)
+        return ImageFetcher(
+            cast("Bucket | None", bucket), https, cast("PictureChecker", HereChecker()), LIMITS,
+            timeout_s=timeout_s, total_bytes=total_bytes,
+        )  # fmt: skip
 
     return make
 
 
 @pytest.fixture
 def fetch(site: HttpsSite, make_fetcher: Callable[..., ImageFetcher]) -> Fetch:
-    async def fetch_from_site(
-        *images: InputImage | RemoteImage, **options: Any
-    ) -> tuple[InputImage, ...]:
+    async def fetch_from_site(*images: RemoteImage, **options: Any) -> list[InputImage]:
         async with asyncio.timeout(30), site:
-            return await make_fetcher(**options).fetch(images)
+            return await make_fetcher(**options).fetch(images, as_photo=False)
 
     return fetch_from_site
 
@@ -113,20 +124,36 @@ async def drip(writer: asyncio.StreamWriter) -> None:
 
 def test_pictures_of_every_kind_come_in_their_order(site: HttpsSite, fetch: Fetch) -> None:
     site.answers["/b.png"] = answer(picture(20, 10))
-    sent = decode_image("a.png", base64.b64encode(picture(10, 10)).decode(), "here", LIMITS)
     images = asyncio.run(
         fetch(
             at("/b.png", "b.png"),
-            sent,
             in_bucket("inputs/c.png", "c.png"),
             bucket=FakeBucket(**{"inputs/c.png": picture(30, 10)}),
         )
     )
-    assert images == (
+    assert images == [
         InputImage("b.png", picture(20, 10), "png", 20, 10),
-        sent,
         InputImage("c.png", picture(30, 10), "png", 30, 10),
-    )
+    ]
+
+
+def test_pictures_that_were_sent_are_checked_in_their_order(
+    make_fetcher: Callable[..., ImageFetcher],
+) -> None:
+    sent = [
+        SentImage(f"{side}.png", "here", base64.b64encode(picture(side, 9)).decode())
+        for side in (8, 7)
+    ]
+    images = asyncio.run(make_fetcher().check(sent, as_photo=False))
+    assert [(image.name, image.width) for image in images] == [("8.png", 8), ("7.png", 7)]
+
+
+def test_a_sent_picture_that_can_not_be_decoded_is_refused_by_its_place(
+    make_fetcher: Callable[..., ImageFetcher],
+) -> None:
+    sent = SentImage("b.png", "input.images[1]", "!!")
+    fault = fault_of(InvalidImage, make_fetcher().check([sent], as_photo=False))
+    assert fault.message.startswith("input.images[1] ('b.png'): ")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +228,7 @@ def test_a_cancelled_fetch_leaves_its_connection(
 
         site.answers["/cat.png"] = drip_until_left
         async with asyncio.timeout(30), site:
-            fetching = asyncio.create_task(make_fetcher().fetch([at("/cat.png")]))
+            fetching = asyncio.create_task(make_fetcher().fetch([at("/cat.png")], as_photo=False))
             await has_begun.wait()
             fetching.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -215,3 +242,13 @@ def test_a_key_on_a_worker_without_a_bucket_is_refused_with_the_remedy(fetch: Fe
     fault = fault_of(InvalidImage, fetch(in_bucket("inputs/cat.png")))
     assert "bucket:inputs/cat.png can't be read: this worker has no bucket" in fault.message
     assert "BUCKET_" in fault.message
+
+
+def test_all_fetched_pictures_of_a_job_are_bounded_together(fetch: Fetch) -> None:
+    data = picture()
+    bucket = FakeBucket(**{str(number): data for number in range(5)})
+    images = [in_bucket(str(number), f"{number}.png", number) for number in range(5)]
+    fetched = asyncio.run(fetch(*images, bucket=bucket, total_bytes=5 * len(data)))
+    assert len(fetched) == 5
+    fault = fault_of(InvalidImage, fetch(*images, bucket=bucket, total_bytes=5 * len(data) - 1))
+    assert f"have over {5 * len(data) - 1} bytes together" in fault.message

@@ -1,15 +1,18 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from handler.contract.check import check_input
 from handler.errors import InvalidInput
+from handler.models import ModelFile
 from handler.workflow.prompt_edit import (
     ModelNames,
     PromptEdit,
     check_image_count,
     parse_prompt_edit,
 )
+from tests.fakes.weights import model_of
 
 NAMES = ModelNames("base.safetensors", "te.safetensors", "vae.safetensors", "lora.safetensors")
 
@@ -82,3 +85,45 @@ def test_the_picture_has_the_photos_size_where_its_pixels_are_kept(
     job_input: dict[str, Any], size: str | None, expected: str
 ) -> None:
     assert parsed(size, **job_input).size == expected
+
+
+def file_of(folder: str, file: str, role: str | None = None) -> ModelFile:
+    return replace(model_of(b"x"), folder=folder, file=file, role=role)  # type: ignore[arg-type]
+
+
+def test_the_models_are_told_apart_by_their_roles_whatever_their_folders() -> None:
+    names = ModelNames.of(
+        [
+            file_of("diffusion_models", "u", "unet"),
+            file_of("text_encoders", "c", "clip"),
+            file_of("vae", "v", "vae"),
+            file_of("loras", "style"),
+            file_of("loras", "l", "lightning"),
+        ]
+    )
+    assert names == ModelNames("u", "c", "v", "l")
+
+
+def test_a_lock_without_roles_has_the_only_file_of_each_folder() -> None:
+    files = [
+        file_of("diffusion_models", "u"), file_of("clip", "c"), file_of("vae", "v"),
+        file_of("loras", "one"), file_of("loras", "two"),
+    ]  # fmt: skip
+    assert ModelNames.of(files) == ModelNames("u", "c", "v", "")
+
+
+@pytest.mark.parametrize("files", [[], [("checkpoints", "x", None)], [("vae", "v", "vae")]])
+def test_without_its_models_prompt_mode_is_refused_and_says_what_is_missing(
+    files: list[tuple[str, str, str | None]],
+) -> None:
+    names = ModelNames.of(file_of(*file) for file in files)
+    with pytest.raises(InvalidInput, match=r"no file with the role unet or clip"):
+        parse_prompt_edit({"prompt": "x"}, names)
+
+
+def test_without_the_lightning_lora_an_edit_takes_its_steps_and_a_strength_is_refused() -> None:
+    names = ModelNames("u", "c", "v", "")
+    edit = parse_prompt_edit({"prompt": "x"}, names)
+    assert (edit.lora_strength, edit.steps) == (0, 20)
+    with pytest.raises(InvalidInput, match="needs the Lightning LoRA"):
+        parse_prompt_edit({"prompt": "x", "lora_strength": 1.0}, names)

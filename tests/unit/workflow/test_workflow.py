@@ -247,7 +247,24 @@ def test_a_long_chain_of_nodes_is_no_loop() -> None:
 
 
 def test_a_chain_that_would_end_comfyuis_executing_thread_is_refused() -> None:
-    assert "chain of over 300" in fault_of(chain(3000)).message
+    assert "chain of over 300" in fault_of(chain(1000)).message
+
+
+def test_a_workflow_of_more_nodes_than_the_limit_is_refused_before_they_are_looked_at() -> None:
+    many: dict[str, Any] = {str(number): None for number in range(1001)}
+    fault = fault_of(many)
+    assert "has 1001 nodes; the limit of this worker is 1000 (WORKER_MAX_NODES)" in fault.message
+    assert fault.details == {"nodes": 1001, "limit_nodes": 1000}
+    assert "has 1001 nodes" in fault_of({"nodes": [{}] * 1001}).message
+
+
+@pytest.mark.parametrize("part", ["id", "class_type"])
+def test_a_name_of_megabytes_is_refused_by_its_beginning(part: str) -> None:
+    long = "x" * 5_000_000
+    nodes = {long if part == "id" else "1": {"class_type": long if part == "class_type" else "A"}}
+    message = fault_of(nodes).message
+    assert "xxx" in message
+    assert len(message) < 1000
 
 
 @pytest.mark.parametrize("value", [["404"], ["404", 0, 0], ["404", "0"], [0.5, 0]])

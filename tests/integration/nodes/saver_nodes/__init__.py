@@ -148,7 +148,26 @@ class ShowBareText:
         return {"ui": {"text": text}}
 
 
+class DownloadModel:
+    """Puts a file into the root of the output folder and gives only its name away, as the nodes of
+    Tripo and Rodin do."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("STRING",)
+    FUNCTION = "run"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"name": ("STRING", {"default": "task.glb"})}}
+
+    def run(self, name):
+        Path(folder_paths.get_output_directory(), name).write_bytes(b"glTF")
+        return (name,)
+
+
 NODE_CLASS_MAPPINGS = {
+    "DownloadModel": DownloadModel,
     "CombineVideo": CombineVideo,
     "SaveTone": SaveTone,
     "CubeVoxel": CubeVoxel,

@@ -91,7 +91,11 @@ def test_nobody_there_and_a_cut_connection_are_answers_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "addresses", [["127.0.0.1"], ["10.1.2.3"], ["169.254.169.254"], ["::1"], ["93.184.216.34", "127.0.0.1"], []],
+    "addresses",
+    [
+        ["127.0.0.1"], ["10.1.2.3"], ["169.254.169.254"], ["::1"], ["93.184.216.34", "127.0.0.1"],
+        [],
+    ],
 )  # fmt: skip
 def test_a_name_that_leads_inside_gets_nothing(addresses: list[str]) -> None:
     found = [ipaddress.ip_address(one) for one in addresses]
