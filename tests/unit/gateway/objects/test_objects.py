@@ -1,6 +1,7 @@
 """What every store of objects does, on the disk and on a real S3 server."""
 
 import io
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,30 @@ def objects(request: Any, tmp_path: Path) -> ObjectStore:
 def content(objects: ObjectStore, key: str) -> bytes:
     with objects.open(key) as file:
         return file.read()
+
+
+def test_what_is_deleted_while_the_room_is_counted_is_left_out(tmp_path: Path) -> None:
+    objects = DiskObjects(tmp_path, most_bytes=10**9)
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            for number in range(20):
+                objects.put(f"inputs/{number}/0.png", b"12345")
+            # Each delete has the room counted anew.
+            for number in range(20):
+                objects.delete(f"inputs/{number}")
+
+    others = [threading.Thread(target=come_and_go) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        found = [objects.used_bytes() for _ in range(300)]
+    finally:
+        ended.set()
+        for other in others:
+            other.join()
+    assert all(0 <= used for used in found)
 
 
 def test_what_is_put_can_be_read_and_replaced(objects: ObjectStore, tmp_path: Path) -> None:
