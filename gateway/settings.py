@@ -168,8 +168,8 @@ class Settings(BaseSettings):
     gateway_webhook_secret: Annotated[
         SecretStr | None,
         Field(
-            description="signs the hooks that callers asked for, best `whsec_` and base64; default: "
-            "made, and kept in the data folder"
+            description="signs the hooks that callers asked for: best `whsec_` and base64; "
+            "default: made, and kept in the data folder"
         ),
     ] = None
     gateway_webhook_hosts: Annotated[
