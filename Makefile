@@ -56,6 +56,9 @@ integration: setup ## the whole worker against the real ComfyUI on the CPU
 browser: .venv/installed.sha256 ## the page in a real browser, which is brought where there is none
 	@.venv/bin/python -m pytest tests/browser $(ARGS)
 
+soak: .venv/installed.sha256 ## besiege the gateway with ten seeds of faults, 500 jobs each, on both databases: hours
+	@$(PY) -m tests.siege $(ARGS)
+
 format: ## rewrite the code in the one style
 	@.venv/bin/ruff check --fix handler gateway scripts tests comfy benchmarks .runpod
 	@.venv/bin/ruff format handler gateway scripts tests comfy benchmarks .runpod

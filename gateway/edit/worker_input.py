@@ -3,9 +3,10 @@
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any
 
 from gateway.job import RAW, Job
 from gateway.objects import ObjectStore
@@ -27,20 +28,16 @@ def worker_input(
     """`input` alone. `delivery` is where the worker is to leave an edit's pictures: `base64` is in
     its answer; `more` goes beside the pictures. Raises as `worker_job`."""
     parts = _raw_parts(job) if job.kind == RAW else _edit_parts(job, delivery, more)
-    for part in parts:
-        if isinstance(part, _Object):
-            # All before the first piece: a store that fails amid them would cut the job off.
-            part.file = objects.open(part.key)
-    return _pieces(parts)
+    pieces = _pieces(parts, objects)
+    return chain([next(pieces)], pieces)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Object:
     """In place of what an object holds: as base64, or as it is."""
 
     key: str
     is_json: bool = False
-    file: BinaryIO | None = None
 
 
 def _raw_parts(job: Job) -> list[bytes | _Object]:
@@ -72,12 +69,17 @@ def _value(entry: dict[str, Any]) -> list[bytes | _Object]:
     return [b'"', _Object(entry["key"]), b'"']
 
 
-def _pieces(parts: list[bytes | _Object]) -> Iterator[bytes]:
-    for part in parts:
-        if isinstance(part, bytes):
-            yield part
-            continue
-        assert part.file is not None
-        with part.file as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk if part.is_json else base64.b64encode(chunk)
+def _pieces(parts: list[bytes | _Object], objects: ObjectStore) -> Iterator[bytes]:
+    with ExitStack() as stack:
+        # All before the first piece: a store that fails amid them would cut the job off.
+        opened = [
+            part if isinstance(part, bytes) else stack.enter_context(objects.open(part.key))
+            for part in parts
+        ]
+        for part, data in zip(parts, opened, strict=True):
+            if isinstance(data, bytes):
+                yield data
+                continue
+            is_json = isinstance(part, _Object) and part.is_json
+            while chunk := data.read(_CHUNK_BYTES):
+                yield chunk if is_json else base64.b64encode(chunk)

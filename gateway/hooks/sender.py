@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
-from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from gateway.hooks.address import is_at
 from handler.contract import HttpsUrl, IPAddress, is_public
@@ -44,7 +44,7 @@ class HookSender:
         verify: object = True,
         port: int = 443,
     ) -> None:
-        self._signer = Webhook(secret)
+        self._signer = _signer(secret)
         self._hosts = frozenset(hosts)
         self._resolve = resolve or _addresses
         self._is_allowed = is_allowed
@@ -112,6 +112,14 @@ class HookSender:
             "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": self._signer.sign(message_id, at, body.decode()),
         }
+
+
+def _signer(secret: str) -> Webhook:
+    """A secret that is no base64, and so none of Standard Webhooks', is a key as it stands."""
+    try:
+        return Webhook(secret)
+    except (ValueError, EmptyWebhookSecretError):
+        return Webhook(secret.encode())
 
 
 def _addresses(host: str) -> list[IPAddress]:

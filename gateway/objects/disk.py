@@ -105,7 +105,12 @@ class DiskObjects:
     def used_bytes(self) -> int:
         with self._lock:
             if time.monotonic() - self._counted_at > _COUNT_AGAIN_S:
-                self._used = sum(map(_size_of, self._root.rglob("*")))
+                # Path.rglob fails at a folder that is deleted meanwhile; this leaves it out.
+                self._used = sum(
+                    _size_of(Path(folder, name))
+                    for folder, _, names in os.walk(self._root)
+                    for name in names
+                )
                 self._counted_at = time.monotonic()
             return self._used
 

@@ -8,35 +8,27 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import httpx
-from sqlalchemy import select
 from standardwebhooks import Webhook
 
 from gateway.job import FINAL, RAW
-from gateway.objects import DiskObjects, ObjectStore, S3Objects
-from gateway.steps.sweep import Sweeper
-from gateway.store.database import Database
-from gateway.store.jobs import JobStore
 from gateway.store.migrate import migrate
-from gateway.store.tables import job_events, jobs
-from tests.clouds import ShiftedClock
 from tests.fakes.hook_receiver import Hook, HookReceiver
 from tests.fakes.runpod_cloud import RunPodCloud
 from tests.fakes.runpod_oddities import Mischief
 from tests.gateways import WORKER_KEY
+from tests.siege.books import Books
 from tests.siege.callers import Asked, Callers, is_of
-from tests.siege.faults import HOUR_MS, Faults
+from tests.siege.faults import Faults
 from tests.siege.processes import Gateway, Gpu, Postgres, Size, wait_until
-from tests.siege.store import KEY_ID, NAME, SECRET, BreakingBucket
+from tests.siege.store import BreakingBucket
 
 _LEASE_S = 2.0
-DAY_MS = 86_400_000
 _SETTLE_S = 240.0
 _MORE_FILES, _MORE_THREADS, _MORE_BYTES = 24, 24, 40_000_000
 _SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -45,7 +37,8 @@ _FINAL = ("succeeded", "failed", "cancelled")
 
 @dataclass
 class Siege:
-    """On one database; `result` says how it went."""
+    """On one database: `sqlite`, with pictures on the disk, or `postgresql`, with two gateways and
+    a bucket. `run` says how it went, or raises AssertionError."""
 
     engine: str
     seed: int
@@ -69,7 +62,7 @@ class Siege:
             self._restart()
             self._check_jobs()
             self._check_hooks()
-            self._sweep_later()
+            self._books.sweep_later()
             self._check_objects()
             self._check_runpod()
         return {
@@ -92,7 +85,10 @@ class Siege:
             self._postgres = Postgres()
             stack.callback(shutil.rmtree, self._postgres.folder, ignore_errors=True)
             stack.callback(self._postgres.kill)
-            with self._database() as database:
+        url = self._postgres.url if self._postgres else f"sqlite:///{self._sqlite}"
+        self._books = Books(url, self.folder / "data", self._bucket)
+        if self._postgres is not None:
+            with self._books.database() as database:
                 migrate(database)
         self._gateways = [self._gateway(n) for n in range(2 if self.engine == "postgresql" else 1)]
         for gateway in self._gateways:
@@ -106,9 +102,12 @@ class Siege:
         self._callers = Callers(urls, self.seed, self._receiver.url)
         self._faults = Faults(
             draw.randrange(10**9), self._gateways, self._gpus, self._cloud, self._clock_file,
-            _LEASE_S, self.folder / "data" / "gateway.sqlite" if not self._postgres else None,
-            self._postgres, self._bucket,
+            _LEASE_S, None if self._postgres else self._sqlite, self._postgres, self._bucket,
         )  # fmt: skip
+
+    @property
+    def _sqlite(self) -> Path:
+        return self.folder / "data" / "gateway.sqlite"
 
     def _answer_hook(self, hook: Hook) -> int:
         """At the second try it is taken: the third would be minutes later."""
@@ -137,21 +136,6 @@ class Siege:
         self._public_url = self._public_url or gateway.url
         gateway.set(GATEWAY_PUBLIC_URL=self._public_url)
         return gateway
-
-    @contextlib.contextmanager
-    def _database(self) -> Iterator[Database]:
-        sqlite = f"sqlite:///{self.folder / 'data' / 'gateway.sqlite'}"
-        database = Database(self._postgres.url if self._postgres is not None else sqlite)
-        try:
-            yield database
-        finally:
-            database.close()
-
-    def _objects(self) -> ObjectStore:
-        folder = self.folder / "data"
-        if self._bucket is None:
-            return DiskObjects(folder)
-        return S3Objects(self._bucket.url, NAME, KEY_ID, SECRET, folder / "tmp")
 
     def _settle(self) -> None:
         """Until every job has ended."""
@@ -206,13 +190,6 @@ class Siege:
         for gateway in self._gateways:
             gateway.start()
 
-    def _sweep_later(self) -> None:
-        """Two hours later, when what crashes have left behind is old enough to be removed."""
-        clock = ShiftedClock()
-        clock.ahead = 2 * HOUR_MS
-        with self._database() as database:
-            Sweeper(JobStore(database), self._objects(), clock, "results/", DAY_MS).orphans()
-
     def _check_jobs(self) -> None:
         self._ended: Counter[str] = Counter()
         for asked in self._callers.asked:
@@ -225,8 +202,12 @@ class Siege:
                 assert status["status"] == "succeeded", f"{self._name}\n{status}"
                 data = self._picture(asked, status)
                 assert data is None or is_of(asked, data), f"{self._name}\n{status}"
-        for job_id, states in self._history().items():
-            assert len([state for state in states if state in FINAL]) == 1, (self._name, job_id)
+        for job_id, states in self._books.history().items():
+            assert len([state for state in states if state in FINAL]) == 1, (
+                self._name,
+                job_id,
+                states,
+            )
             assert states[-1] in FINAL, (self._name, job_id, states)
 
     def _picture(self, asked: Asked, status: dict[str, Any]) -> bytes | None:
@@ -237,24 +218,15 @@ class Siege:
         assert len(status["results"]) == 1, f"{self._name}\n{status}"
         return self._get(status["result_url"]).content
 
-    def _history(self) -> dict[str, list[str]]:
-        statement = select(job_events.c.job_id, job_events.c.state).order_by(job_events.c.seq)
-        found: dict[str, list[str]] = {}
-        with self._database() as database:
-            for job_id, state in database.read(lambda c: c.execute(statement).all()):
-                found.setdefault(job_id, []).append(state)
-            rows = database.read(lambda c: c.scalars(select(jobs.c.id)).all())
-        assert set(rows) >= {asked.job_id for asked in self._callers.asked}
-        return found
-
     def _check_objects(self) -> None:
         """Inputs of jobs that are known, the answers of raw jobs, one picture an edit."""
-        orphans = self._orphans()
-        assert not orphans, f"{self._name}\n{orphans}\n{self._history_of(orphans)}"
-
-    def _history_of(self, keys: list[str]) -> list[str]:
-        history = self._history()
-        return [f"{key}: {history.get(key.split('/')[1])}" for key in keys]
+        results = {
+            entry["key"]
+            for asked in self._callers.asked
+            for entry in self._status(asked.job_id)["results"]
+        }
+        wrong = self._books.wrong_objects(self._callers.asked, results)
+        assert not wrong, f"{self._name}\n{wrong[:20]}"
 
     def _check_hooks(self) -> None:
         """One for each job that has ended, once at least, of one body, under one id, signed."""
@@ -270,29 +242,6 @@ class Siege:
             bodies.setdefault(hook.headers["webhook-id"], set()).add(hook.body)
         for message_id, different in bodies.items():
             assert len(different) == 1, (self._name, message_id, different)
-
-    def _orphans(self) -> list[str]:
-        wanted, known = set(), set(self._history())
-        for asked in self._callers.asked:
-            wanted |= {entry["key"] for entry in self._status(asked.job_id)["results"]}
-        outputs = Counter(key.split("/")[1] for key in self._keys() if key.startswith("outputs/"))
-        raw = {asked.job_id for asked in self._callers.asked if asked.kind == RAW}
-        return [
-            key
-            for key in self._keys()
-            if not (
-                key in wanted
-                or (key.startswith("inputs/") and key.split("/")[1] in known)
-                or (key.startswith("outputs/") and key.split("/")[1] in raw)
-            )
-            or (key.startswith("outputs/") and outputs[key.split("/")[1]] > 1)
-        ] + [f"missing: {key}" for key in wanted - set(self._keys())]
-
-    def _keys(self) -> list[str]:
-        if self._bucket is not None:
-            return self._bucket.keys()
-        root = self.folder / "data" / "objects"
-        return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
 
     def _check_runpod(self) -> None:
         """Nothing runs there for nothing, which would cost money."""

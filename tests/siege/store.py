@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import boto3
+import httpx
 from moto.server import ThreadedMotoServer
 
 NAME, KEY_ID, SECRET = "pictures", "key-id", "secret-of-tests"
@@ -47,6 +48,9 @@ class BreakingBucket:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._moto.start()
         self._thread.start()
+        # All of moto's servers in a process share what they hold.
+        host, port = self._moto.get_host_and_port()
+        httpx.post(f"http://{host}:{port}/moto-api/reset", trust_env=False).raise_for_status()
         self.client.create_bucket(Bucket=NAME)
         return self
 

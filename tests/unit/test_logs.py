@@ -1,5 +1,7 @@
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,6 +90,21 @@ def test_a_line_of_the_standard_library_has_the_same_form(lines: Lines) -> None:
     (line,) = lines()
     assert line.pop("ts")
     assert line == {"level": "warning", "event": "slow answer", "job_id": "j-1"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), BrokenPipeError()])
+def test_a_line_that_can_not_be_written_ends_no_work(
+    monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """Its disk is full, or its reader gone."""
+
+    def write(_descriptor: int, _data: bytes) -> int:
+        raise error
+
+    configure("INFO", [])
+    monkeypatch.setattr(os, "write", write)
+    get_logger().info("hello")
+    logging.getLogger().warning("hello")
 
 
 def test_below_the_level_nothing_is_written(lines: Lines) -> None:

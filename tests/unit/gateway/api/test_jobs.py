@@ -1,14 +1,18 @@
 """A job's road over HTTP: taken by a worker, followed by its caller, ended once."""
 
+import asyncio
 import io
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from gateway.api import worker
 from gateway.clock import SystemClock
+from gateway.errors import StoreUnavailable
 from tests.gateways import (
     TestGateway,
     auth,
@@ -344,6 +348,39 @@ def test_a_job_whose_pictures_are_gone_fails_and_the_worker_gets_the_next(
     gateway.context.objects.delete(f"inputs/{first}")
     assert [job["id"] for job in gateway.take(batch=2)] == [second]
     assert gateway.ended(first)["error"]["code"] == "input_gone"
+
+
+def test_a_job_whose_pictures_can_not_be_read_now_goes_back_and_uses_up_no_try(
+    gateway: TestGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = gateway.create()
+
+    def fail(_key: str) -> None:
+        raise StoreUnavailable("not now")
+
+    taken = gateway.context.own.take("gpu-1", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.context.objects, "open", fail)
+        assert worker._readable(gateway.context, taken) == []
+    status = gateway.status(job_id)
+    assert (status["status"], status["attempts"], status["started_at"]) == ("queued", 0, None)
+    assert [job["id"] for job in gateway.take()] == [job_id]
+
+
+def test_a_job_that_a_worker_got_in_part_goes_back(gateway: TestGateway) -> None:
+    """As when its connection breaks while the pictures travel."""
+    job_id = gateway.create()
+    ctx = gateway.context
+
+    async def give_half() -> None:
+        given = worker._readable(ctx, ctx.own.take("gpu-1", 1))
+        pieces = worker._in_threads(ctx, given, chain([b"x" * 600_000], given[0][1]))
+        assert await anext(pieces)
+        await pieces.aclose()
+        await ctx.background.drain(5)
+
+    asyncio.run(give_half())
+    assert gateway.status(job_id)["status"] == "queued"
 
 
 def test_all_pictures_of_a_workflow_are_kept(gateway: TestGateway) -> None:

@@ -41,6 +41,18 @@ def test_the_receiver_verifies_it_with_the_public_library() -> None:
         Webhook(SECRET).verify(hook.body + b" ", dict(hook.headers))
 
 
+def test_a_secret_that_is_no_base64_is_the_key_as_it_stands() -> None:
+    async def run(url: str, host: str) -> None:
+        sender = HookSender("value-of-secret", [host])
+        await sender.send(url, "msg_1", BODY)
+        await sender.aclose()
+
+    with HookReceiver() as receiver:
+        asyncio.run(run(receiver.url, receiver.host))
+        [hook] = receiver.hooks
+    assert Webhook(b"value-of-secret").verify(hook.body, dict(hook.headers))
+
+
 @pytest.mark.parametrize("status", [199, 301, 302, 307, 400, 404, 500, 503])
 def test_only_2xx_is_taken_and_no_redirect_is_followed(status: int) -> None:
     with HookReceiver() as receiver, HookReceiver() as elsewhere:

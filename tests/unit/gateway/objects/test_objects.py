@@ -1,6 +1,8 @@
 """What every store of objects does, on the disk and on a real S3 server."""
 
 import io
+import os
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +41,25 @@ def objects(request: Any, tmp_path: Path) -> ObjectStore:
 def content(objects: ObjectStore, key: str) -> bytes:
     with objects.open(key) as file:
         return file.read()
+
+
+def test_what_is_deleted_while_the_room_is_counted_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = DiskObjects(tmp_path, most_bytes=10**9)
+    for number in range(2):
+        objects.put(f"inputs/{number}/0.png", b"12345")
+    list_folder = os.scandir
+
+    def list_and_delete(path: Any) -> Any:
+        """Another deletes a folder once its parent is listed."""
+        if Path(path).parent.name == "inputs":
+            monkeypatch.undo()
+            shutil.rmtree(path)
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", list_and_delete)
+    assert objects.used_bytes() == 5
 
 
 def test_what_is_put_can_be_read_and_replaced(objects: ObjectStore, tmp_path: Path) -> None:
