@@ -23,7 +23,7 @@ class PictureChecker:
 
     def __init__(self, limits: ImageLimits, env: Mapping[str, str], most: int) -> None:
         self._pool = ProcessPool(
-            [sys.executable, "-m", "handler.pictures", json.dumps(asdict(limits))],
+            [sys.executable, "-m", "handler.check_pictures", json.dumps(asdict(limits))],
             env={**env, "PYTHONPATH": str(_PACKAGE_PARENT)},
             cwd=_PACKAGE_PARENT,
             most=most,

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from handler.check_pictures import most_bytes
 from handler.errors import InvalidImage
-from handler.pictures.__main__ import most_bytes
 from handler.pictures.images import ImageLimits, InputImage
 from handler.sources.checker import PictureChecker
 from tests.fakes import hostile_pictures as hostile

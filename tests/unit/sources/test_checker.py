@@ -8,8 +8,8 @@ from typing import Any
 import psutil
 import pytest
 
+from handler.check_pictures import most_bytes
 from handler.errors import InvalidImage
-from handler.pictures.__main__ import most_bytes
 from handler.pictures.images import ImageLimits, InputImage
 from handler.sources.checker import PictureChecker
 from tests.fakes import hostile_pictures as hostile

@@ -1,5 +1,5 @@
-"""`python -m handler.pictures LIMITS WORKER_PID`: checks pictures for the worker, one after the
-other, within bounds that the kernel holds. LIMITS is `ImageLimits` as JSON.
+"""Checks pictures for the worker, one after the other, within bounds that the kernel holds:
+`python -m handler.check_pictures LIMITS WORKER_PID`. LIMITS is `ImageLimits` as JSON.
 
 A message holds a picture; its answer holds what `check_image` makes of it, or its fault.
 """
@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from handler.errors import InvalidImage
 from handler.machine import end_with_parent, receive_message, return_large_buffers, send_message
-from handler.pictures.images import ImageLimits, check_image
+from handler.pictures import ImageLimits, check_image
 
 # A picture within the limits takes up to 3 s, of the processor and not of a clock: a busy machine
 # makes no picture bad.
