@@ -5,6 +5,7 @@ How it hangs together, from the bottom up (the arrows are held by import-linter)
     errors, clock     every error a caller can get, by code; time, which is passed in everywhere
     job               JobState, the frozen Job (one row of `jobs`), the events that can happen to it
     lifecycle         TRANSITIONS and advance(job, event, now) -> Change or None; pure
+    ledger            prices, and the lines of credits that a Change means; pure
     report            what a worker or RunPod says of a job -> event; pure
     settings          the environment, read once
     store/            tables, migrations, database, and the verbs on them: one transaction each
@@ -12,6 +13,7 @@ How it hangs together, from the bottom up (the arrows are held by import-linter)
     edit/             a caller's request -> what is checked and stored, and the worker's input
     prompt/           options -> prompt
     runpod/           RunPod's cloud as a client sees it
+    demo/             takes jobs as an own worker does, and draws over their pictures
     own/              RunPod's worker protocol, for own GPUs; works on the store, knows no HTTP
     steps/            background work: each step does one short thing and says how many rows
     api/              routes

@@ -9,12 +9,25 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.api import client, create, ops, page, problems, prompts, queue, runpod, uploads, worker
+from gateway.api import (
+    client,
+    create,
+    credits,
+    ops,
+    page,
+    problems,
+    prompts,
+    queue,
+    runpod,
+    uploads,
+    worker,
+)
 from gateway.api.background import Background
 from gateway.api.bell import Bell
 from gateway.api.context import Context
@@ -30,7 +43,7 @@ from gateway.edit.create import CreatePolicy, Creator
 from gateway.errors import InvalidSettings, StoreUnavailable
 from gateway.fetch import fetch_picture
 from gateway.hooks.sender import HookSender
-from gateway.job import OWN, RUNPOD, Job
+from gateway.job import DEMO, OWN, RUNPOD, Job, JobState
 from gateway.kept import webhook_secret, worker_key
 from gateway.objects import DiskObjects, ObjectStore, S3Objects
 from gateway.orchestrator import Orchestrator, Step
@@ -41,6 +54,7 @@ from gateway.steps.deliver import Deliverer, is_to_deliver
 from gateway.steps.finish import Finisher
 from gateway.steps.rescue import expire, lose_silent_workers
 from gateway.steps.sweep import Sweeper
+from gateway.store.books import Books
 from gateway.store.database import Database, only_process
 from gateway.store.hooks import Hooks
 from gateway.store.jobs import JobStore
@@ -55,6 +69,8 @@ ROLES = ("all", "api", "orchestrator")
 DRAIN_S = 10.0
 # Long polls hold none; creates, statuses and results do, each for milliseconds.
 _THREADS = 64
+_BACKENDS = {"runpod": RUNPOD, "demo": DEMO}
+_DEMO_RUNNERS = 2
 # Of steps: a slow bucket must not hold up who renews the claims.
 _STEP_THREADS = 32
 
@@ -101,6 +117,7 @@ def open_serving(settings: Settings, role: str = "all") -> Iterator[FastAPI]:
 
 def make_app(parts: Parts, role: str = "all") -> FastAPI:
     """Raises InvalidSettings."""
+    _check_demo(parts.settings)
     context = _context(parts)
     _check_keys(context)
     orchestrator = Orchestrator(_steps(context) if role != "api" else ())
@@ -132,6 +149,8 @@ def make_app(parts: Parts, role: str = "all") -> FastAPI:
     if role != "orchestrator":
         for routes in (create, queue, uploads, prompts, worker, client, runpod, page):
             app.include_router(routes.router)
+        if context.books.is_on:
+            app.include_router(credits.router)
     origins = parts.settings.origins
     if origins:
         app.add_middleware(
@@ -157,9 +176,10 @@ def _context(parts: Parts) -> Context:
         metrics.hear(job)
         context.wake_steps(job)
 
-    store = JobStore(database, settings.gateway_attempts, hear)
+    books = Books(database, is_on=settings.gateway_credits == "test")
+    store = JobStore(database, settings.gateway_attempts, hear, books)
     policy = CreatePolicy(
-        backend=RUNPOD if settings.gateway_route == "runpod" else OWN,
+        backend=_BACKENDS.get(settings.gateway_route, OWN),
         queue_ttl_ms=int(settings.gateway_queue_ttl_s * 1000),
         open_jobs=settings.gateway_open_jobs,
         result_prefix=settings.gateway_result_prefix,
@@ -169,7 +189,8 @@ def _context(parts: Parts) -> Context:
     )
     sender = HookSender(webhook_secret(settings), settings.hook_hosts)
     context = Context(
-        settings=settings, clock=clock, store=store, reads=reads, uploads=Uploads(database),
+        settings=settings, clock=clock, store=store, books=books, reads=reads,
+        uploads=Uploads(database),
         workers=workers, objects=objects, creator=Creator(store, objects, clock, policy),
         own=OwnGpus(
             store, workers, objects, clock, int(settings.gateway_lease_s * 1000), process,
@@ -195,12 +216,11 @@ def _steps(context: Context) -> list[Step]:
         store, context.objects, clock, context.settings.gateway_result_prefix,
         int(context.settings.gateway_result_days * 86_400_000),
     )  # fmt: skip
-    demo = DemoWorker(context.own, context.objects, context.finisher, clock)
     return [
-        *([Step("demo", 0.1, demo.step)] if context.settings.gateway_route == "demo" else ()),
         *clock_steps(clock, store.database),
         Step("hooks", 2, context.deliverer.step, 2, is_to_deliver),
         *(cloud_steps(context.cloud) if context.cloud is not None else ()),
+        *_demo_steps(context),
         Step("finish", 0.5, context.finisher.step),
         Step("silent workers", 1, lambda: lose_silent_workers(store, clock)),
         Step("expire", 5, lambda: expire(store, clock)),
@@ -208,6 +228,21 @@ def _steps(context: Context) -> list[Step]:
         Step("old uploads", 60, sweeper.uploads),
         Step("orphans", 3600, sweeper.orphans),
     ]
+
+
+def _demo_steps(context: Context) -> list[Step]:
+    if context.settings.gateway_route != "demo":
+        return []
+    worker = DemoWorker(
+        context.store, context.objects, context.clock, context.finisher.finish,
+        f"demo-{uuid.uuid4().hex[:8]}",
+    )  # fmt: skip
+    return [
+        Step(
+            "demo", 0.5, worker.step, _DEMO_RUNNERS,
+            lambda job: job.state is JobState.QUEUED and job.backend == DEMO,
+        )
+    ]  # fmt: skip
 
 
 def free_claims(context: Context) -> None:
@@ -225,15 +260,21 @@ def free_claims(context: Context) -> None:
 
 def _check_keys(context: Context) -> None:
     host, _ = context.settings.listen
-    if context.settings.gateway_route == "demo" and not is_loopback(host):
-        raise InvalidSettings(
-            f"GATEWAY_ROUTE=demo edits nothing, so it is for this machine only, and "
-            f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others"
-        )
     if not context.guard.has_keys and not is_loopback(host):
         raise InvalidSettings(
             f"GATEWAY_LISTEN={context.settings.gateway_listen} is open to others and there are no "
             "keys; set GATEWAY_API_KEYS=name=key, or run `python -m gateway keys add NAME`"
+        )
+
+
+def _check_demo(settings: Settings) -> None:
+    public = urlsplit(settings.gateway_public_url or "http://localhost").hostname
+    if settings.gateway_route == "demo" and not (
+        is_loopback(settings.listen[0]) and is_loopback(public)
+    ):
+        raise InvalidSettings(
+            "GATEWAY_ROUTE=demo draws over pictures instead of editing them, so it serves this "
+            "machine only: set GATEWAY_LISTEN and GATEWAY_PUBLIC_URL to 127.0.0.1, or another route"
         )
 
 

@@ -7,6 +7,7 @@
     │  ├─ InvalidImage           invalid_image
     │  ├─ InvalidMask            invalid_mask
     │  ├─ Unauthorized           unauthorized
+    │  ├─ NotEnoughCredits       not_enough_credits
     │  ├─ Forbidden              forbidden
     │  ├─ NotFound               not_found
     │  ├─ MethodNotAllowed       method_not_allowed
@@ -92,6 +93,12 @@ class Unauthorized(RequestError):
     code = "unauthorized"
     summary = "the key is missing or not known"
     http_status = 401
+
+
+class NotEnoughCredits(RequestError):
+    code = "not_enough_credits"
+    summary = "the edit costs more credits than its owner has"
+    http_status = 402
 
 
 class Forbidden(RequestError):

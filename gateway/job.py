@@ -162,7 +162,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An own worker takes the job."""
+    """An own worker takes the job, or the demo does."""
 
     worker: str
     lease_until: int

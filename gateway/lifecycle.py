@@ -13,7 +13,6 @@ from typing import Any
 
 from gateway.errors import Expired, WorkerLost
 from gateway.job import (
-    OWN,
     RUNPOD,
     CancelAsked,
     Claimed,
@@ -131,7 +130,7 @@ def retry_wait_ms(job_id: str, attempt: int) -> int:
 
 def _taken(_job: Job, event: Taken, now: int, _attempts: int) -> dict[str, Any]:
     return {
-        "state": _R, "backend": OWN, "lease_owner": event.worker, "lease_until": event.lease_until,
+        "state": _R, "lease_owner": event.worker, "lease_until": event.lease_until,
         "due_at": event.lease_until, "fence": _job.fence + 1, "started_at": now,
         "phase": None, "percent": None, "waiting_for": None,
     }  # fmt: skip
@@ -215,7 +214,7 @@ def _cancel_asked(job: Job, _event: CancelAsked, now: int, _attempts: int) -> di
     if job.state is _Q:
         return {"state": _OFF, "cancel_asked_at": now}
     asked = {"cancel_asked_at": job.cancel_asked_at or now}
-    return asked if job.backend == OWN else asked | {"due_at": now, "wake": True}
+    return asked if job.backend != RUNPOD else asked | {"due_at": now, "wake": True}
 
 
 def _stopped(_job: Job, _event: Stopped, _now: int, _attempts: int) -> dict[str, Any]:

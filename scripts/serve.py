@@ -56,17 +56,21 @@ def main() -> int:
         return 1
 
 
-def _run(gateway: subprocess.Popen[bytes], environment: Mapping[str, str]) -> int:
-    """Until the gateway ends or we are told to. A worker that ends is started again."""
-    while True:
+def _run(gateway: subprocess.Popen[bytes], environment: Mapping[str, str] | None) -> int:
+    """Until the gateway ends or we are told to. A worker that ends is started again; None is for
+    the demo, which has none."""
+    while environment is None and gateway.poll() is None:
+        time.sleep(0.2)
+    while environment is not None:
         with _child([sys.executable, "-m", "handler"], environment, _WORKER_END_S) as worker:
             while worker.poll() is None and gateway.poll() is None:
                 time.sleep(0.2)
         if gateway.poll() is not None:
-            _say(f"The gateway has ended with code {gateway.returncode}.")
-            return 1
+            break
         _say(f"The worker has ended with code {worker.returncode}; it starts again.")
         time.sleep(_AGAIN_S)
+    _say(f"The gateway has ended with code {gateway.returncode}.")
+    return 1
 
 
 def _gateway(settings: Settings) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
@@ -88,8 +92,11 @@ def _wait(gateway: subprocess.Popen[bytes], settings: Settings) -> str:
     raise SystemExit(f"serve: the gateway does not answer on {url}; its log is above")
 
 
-def _worker_environment(settings: Settings, url: str) -> dict[str, str]:
+def _worker_environment(settings: Settings, url: str) -> dict[str, str] | None:
     """On real weights where there are a GPU and all of them, else on scale models."""
+    if settings.gateway_route == "demo":
+        _say("This is the demo: it draws over pictures instead of editing them.")
+        return None
     weights = choose_weights(PROJECT_DIR, os.environ)
     if weights.is_scale:
         _say(f"Scale models, since {weights.reason}: pictures will be noise.")

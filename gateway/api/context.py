@@ -25,6 +25,7 @@ from gateway.settings import Settings
 from gateway.steps.cloud import Cloud
 from gateway.steps.deliver import Deliverer
 from gateway.steps.finish import Finisher
+from gateway.store.books import Books
 from gateway.store.jobs import JobStore
 from gateway.store.reads import Reads
 from gateway.store.uploads import Uploads
@@ -42,6 +43,7 @@ class Context:
     settings: Settings
     clock: Clock
     store: JobStore
+    books: Books
     reads: Reads
     uploads: Uploads
     workers: Workers

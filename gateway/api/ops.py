@@ -29,11 +29,16 @@ async def health() -> dict[str, Any]:
 
 @router.get("/ready")
 def ready(request: Request, ctx: Ctx) -> Response:
-    """200 once jobs can be taken and done; else 503 with the reasons."""
+    """200 once jobs can be taken and done; else 503 with the reasons. `route` says who does them;
+    with `demo` nobody edits: pictures are drawn over."""
     reasons = [reason for reason in (_database(ctx), _store(ctx), _backend(ctx)) if reason]
     if ctx.bell.is_closed:
         reasons.append({"code": "shutting_down", "message": "the gateway is about to end"})
-    body = {**answer(request, reasons=reasons), "ok": not reasons, "ready": not reasons}
+    route = ctx.settings.gateway_route
+    body = {
+        **answer(request, reasons=reasons), "ok": not reasons, "ready": not reasons, "route": route,
+        "demo": route == "demo",
+    }  # fmt: skip
     return JSONResponse(body, 503 if reasons else 200)
 
 

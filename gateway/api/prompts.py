@@ -36,8 +36,11 @@ _BODY = {
 
 @router.get("/options")
 def list_options(request: Request, ctx: Ctx, owner: Owner) -> dict[str, Any]:
-    """What can be chosen, and how what an edit keeps is called, in Thai and English."""
-    service = {"demo": ctx.settings.gateway_route == "demo"}
+    """What can be chosen, and how what an edit keeps is called, in Thai and English; and what a
+    page must tell of this gateway."""
+    service: dict[str, Any] = {"demo": ctx.settings.gateway_route == "demo"}
+    if ctx.books.is_on:
+        service["credits"] = "test"
     return answer(request, **options(), attributes=attribute_labels(), service=service)
 
 

@@ -41,7 +41,24 @@ def status_of(ctx: Context, job: Job) -> dict[str, Any]:
         "error": _error(job),
         "timings": job.timings,
         "webhook": _webhook(ctx, job),
+        **_credits(ctx, job),
     }
+
+
+def _credits(ctx: Context, job: Job) -> dict[str, Any]:
+    """`{cost, state}`, where state is `held`, `settled` or `released`; null for a job of a time
+    when edits were free, and left out while they are."""
+    if not ctx.books.is_on:
+        return {}
+    cost = ctx.books.cost(job.id)
+    match job.state:
+        case JobState.SUCCEEDED:
+            state = "settled"
+        case JobState.FAILED | JobState.CANCELLED:
+            state = "released"
+        case _:
+            state = "held"
+    return {"credits": None if cost is None else {"cost": cost, "state": state}}
 
 
 def result_url(ctx: Context, key: str | None) -> str | None:

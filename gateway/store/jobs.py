@@ -8,8 +8,20 @@ from sqlalchemy import ColumnElement, Connection, and_, case, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.errors import RequestIdTaken
-from gateway.job import OWN, RUNPOD, CancelAsked, Event, HolderLost, Job, JobState, Rerouted, Taken
+from gateway.job import (
+    DEMO,
+    OWN,
+    RUNPOD,
+    CancelAsked,
+    Event,
+    HolderLost,
+    Job,
+    JobState,
+    Rerouted,
+    Taken,
+)
 from gateway.lifecycle import DEFAULT_ATTEMPTS, Change, advance
+from gateway.store.books import Books
 from gateway.store.database import Database
 from gateway.store.rows import (
     COLUMNS,
@@ -27,28 +39,32 @@ Hear = Callable[[Job], None]
 
 
 class JobStore:
-    """`attempts` is how often a job is tried. `hear` lets who waits in this process look."""
+    """`attempts` is how often a job is tried. `hear` lets who waits in this process look. `books`
+    has the lines of credits that each change means."""
 
     def __init__(
         self,
         database: Database,
         attempts: int = DEFAULT_ATTEMPTS,
         hear: Hear = lambda _job: None,
+        books: Books | None = None,
     ) -> None:
         self.database = database
+        self._books = books or Books(database, is_on=False)
         self._attempts = attempts
         self._hear = hear
         self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
 
     def create(self, job: Job) -> tuple[Job, bool]:
         """The job, and whether it is new: the same request id of the same owner gives the job that
-        was there. Raises RequestIdTaken when that one had another body."""
+        was there. Raises RequestIdTaken when that one had another body, and NotEnoughCredits."""
 
         def work(connection: Connection) -> tuple[Job, bool]:
             row = {**asdict(job), "seq": 1}
             statement = self._insert(jobs).values(row).on_conflict_do_nothing()
             if connection.execute(statement.returning(jobs.c.id)).one_or_none() is not None:
                 write_event(connection, job.id, 1, job.created_at, job.state, "Created")
+                self._books.hold(connection, job)
                 return replace(job, seq=1), True
             there = one_job(connection, of_request(job.owner, job.request_id))
             if there is None:
@@ -79,11 +95,11 @@ class JobStore:
         )
 
     def apply(self, change: Change | None) -> Job | None:
-        """Writes the change, its event and the hook that falls due, in one transaction. None when
-        the row is no longer as it was when the change was decided."""
+        """Writes the change, its event, its credits and the hook that falls due, in one
+        transaction. None when the row is no longer as it was when the change was decided."""
         if change is None:
             return None
-        changed = self.database.write(lambda connection: apply_change(connection, change))
+        changed = self.database.write(lambda connection: self._write(connection, change))
         if changed is not None:
             self._hear(changed)
         return changed
@@ -116,10 +132,12 @@ class JobStore:
         """Only while nobody has it."""
         return self.record(job_id, CancelAsked(), now, lambda job: job.state is JobState.QUEUED)
 
-    def take(self, worker: str, most: int, now: int, lease_until: int) -> list[Job]:
+    def take(
+        self, worker: str, most: int, now: int, lease_until: int, backend: str = OWN
+    ) -> list[Job]:
         """Up to `most` of the jobs that wait for an own GPU, the oldest first; now the worker's."""
         return self._record_all(
-            and_(jobs.c.state == JobState.QUEUED, jobs.c.backend == OWN, jobs.c.due_at <= now),
+            and_(jobs.c.state == JobState.QUEUED, jobs.c.backend == backend, jobs.c.due_at <= now),
             Taken(worker, lease_until), now, most,
         )  # fmt: skip
 
@@ -137,7 +155,7 @@ class JobStore:
         """Takes jobs from own workers whose lease is over."""
         return self._record_all(
             and_(
-                jobs.c.state == JobState.RUNNING, jobs.c.backend == OWN,
+                jobs.c.state == JobState.RUNNING, jobs.c.backend.in_((OWN, DEMO)),
                 jobs.c.due_at <= now, jobs.c.lease_until <= now,
             ),
             HolderLost(), now, most,
@@ -247,7 +265,9 @@ class JobStore:
             held = and_(jobs.c.finished_at.is_(None), jobs.c.lease_until > 0)
             own = and_(jobs.c.state == JobState.RUNNING, jobs.c.backend == OWN)
             # Of the two, the first must not touch what the second is for.
-            others = update(jobs).where(held, ~own).values(lease_until=0, lease_owner=None)
+            at_once = case((jobs.c.due_at > now, now), else_=jobs.c.due_at)
+            others = update(jobs).where(held, ~own)
+            others = others.values(lease_until=0, lease_owner=None, due_at=at_once)
             freed = connection.execute(others).rowcount
             workers = update(jobs).where(own, jobs.c.lease_until < own_until)
             connection.execute(workers.values(lease_until=own_until, due_at=own_until))
@@ -264,8 +284,12 @@ class JobStore:
                 .with_for_update(skip_locked=True)
             )  # fmt: skip
             found = list(map(job_of, rows))
-            changed = (self._advance(connection, job, event, now) for job in found)
-            return [job for job in changed if job is not None]
+            # In the owners' order, as the books want it; the answer is in the rows' own.
+            changed = {
+                job.id: self._advance(connection, job, event, now)
+                for job in sorted(found, key=lambda job: job.owner)
+            }
+            return [job for row in found if (job := changed[row.id]) is not None]
 
         if not self._select(where, 1):
             # So that looking in vain, which happens all day, is no write.
@@ -283,4 +307,10 @@ class JobStore:
 
     def _advance(self, connection: Connection, job: Job, event: Event, now: int) -> Job | None:
         change = advance(job, event, now, self._attempts)
-        return None if change is None else apply_change(connection, change)
+        return None if change is None else self._write(connection, change)
+
+    def _write(self, connection: Connection, change: Change) -> Job | None:
+        job = apply_change(connection, change)
+        if job is not None:
+            self._books.end(connection, change, job)
+        return job

@@ -19,9 +19,11 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 from gateway.job import FINAL, JobState
+from gateway.ledger import LineKind
 
 
 class Seed(TypeDecorator[int]):
@@ -171,3 +173,30 @@ sends = Table(
     Column("day", String(10), primary_key=True),
     Column("jobs", Integer, nullable=False),
 )
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    # From 1, without gaps: who writes a line has seen the one before it.
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    # After this line.
+    Column("balance", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    # Not a foreign key: the books outlive the jobs.
+    Column("job_id", String(36)),
+    Column("request_id", Text),
+    Column("package", Text),
+    UniqueConstraint("job_id", "kind", name="ledger_job"),
+    UniqueConstraint("owner", "request_id", name="ledger_request"),
+    Index(
+        "ledger_ends", "job_id", unique=True,
+        sqlite_where=text("kind IN ('settle', 'release')"),
+        postgresql_where=text("kind IN ('settle', 'release')"),
+    ),
+    CheckConstraint(f"kind IN ({_listed(LineKind)})", name="ledger_known_kind"),
+    CheckConstraint("balance >= 0 AND held >= 0", name="ledger_never_negative"),
+)  # fmt: skip
