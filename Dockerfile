@@ -165,8 +165,9 @@ ENV GATEWAY_DATA_DIR=/data \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY LICENSE /app/
-COPY handler/__init__.py handler/errors.py handler/logs.py /app/handler/
+COPY handler/__init__.py handler/errors.py handler/logs.py handler/nearest.py /app/handler/
 COPY handler/contract/ /app/handler/contract/
+COPY handler/machine/ /app/handler/machine/
 COPY handler/pictures/ /app/handler/pictures/
 COPY examples/portrait.jpg /app/examples/
 COPY gateway/ /app/gateway/

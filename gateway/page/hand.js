@@ -61,7 +61,6 @@ export class Hand {
 		this.hover(point)
 	}
 
-	/** On the screen. */
 	apart([ax, ay], [bx, by]) {
 		return Math.hypot(ax - bx, ay - by) * this.stage.view.scale
 	}

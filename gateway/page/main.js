@@ -1,4 +1,4 @@
-/** Joins the parts: what people do, and what was there before a reload. */
+/** Joins the parts. */
 
 import { call, hooks } from "./api.js"
 import { askForKey, openShop } from "./dialogs.js"
@@ -75,6 +75,7 @@ function wire() {
 	each("[type=file]", (input) => {
 		const use = input.id === "extra" ? addPicture : take
 		const onchange = () => {
+			if (app.state === "starting") return
 			use(input.files[0])
 			input.value = ""
 		}
@@ -122,8 +123,6 @@ function showForm() {
 }
 
 async function restore() {
-	await openSession()
-	Object.assign(app.form, await recall("form"))
 	useHistory((await recall("history")) ?? [])
 	useExtras((await recall("extras")) ?? [])
 	const photo = (app.photo = await recall("photo"))
@@ -139,8 +138,14 @@ async function restore() {
 
 hooks.askForKey = askForKey
 speak(preferredLanguage())
+await openSession()
+Object.assign(app.form, await recall("form"))
 wire()
+showForm()
+$("main").hidden = false
 await restore().catch((problem) => send("begin", { problem, photo: null }))
+// What was given before this script could hear of it.
+$("photo-input").onchange()
 await call("api/options").then((answer) => Object.assign(app, answer), (problem) => (app.problem = problem))
 showForm()
 compile()

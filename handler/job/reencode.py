@@ -77,9 +77,14 @@ def _encoded(data: bytes, encoding: Encoding, *, moves: bool) -> bytes:
         else:
             _still(saved, encoding.format).save(
                 buffer, encoding.format.upper(), quality=encoding.quality,
-                icc_profile=saved.info.get("icc_profile"),
+                icc_profile=_profile(saved),
             )  # fmt: skip
     return buffer.getvalue()
+
+
+def _profile(saved: Image.Image) -> bytes | None:
+    """Its colour profile, unless it is of colours that the picture no longer has as RGB."""
+    return saved.info.get("icc_profile") if saved.mode in {"RGB", "RGBA", "P"} else None
 
 
 def _still(saved: Image.Image, image_format: ImageFormat) -> Image.Image:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from scripts.find_browser import find_browser
 from tests.browser.visitor import Visitor
@@ -21,6 +21,9 @@ PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844}, "locale": "th-TH", "has_touch": True,
     "is_mobile": True, "device_scale_factor": 2,
 }  # fmt: skip
+# A machine may be busy with much else.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 Visit = Callable[..., Visitor]
 
 
@@ -46,7 +49,7 @@ def visit(browser: Browser, gateway: PageGateway) -> Iterator[Visit]:
 
     def open_page(*, beside: Visitor | None = None, url: str | None = None, **options: Any) -> Any:
         context = beside.page.context if beside else browser.new_context(**{**DESK, **options})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         visitor = Visitor(context.new_page(), gateway)
         visitors.append(visitor)
         visitor.page.goto(url or gateway.url)

@@ -194,10 +194,9 @@ def test_the_demo_needs_no_worker_and_says_that_it_is_one(visit: Visit, tmp_path
         visitor.sees("proof", "0 pixels changed outside")
 
 
-def test_the_recorded_status_has_the_keys_of_the_real_one(real: GatewayProcess) -> None:
+def test_the_recorded_status_has_no_key_that_the_real_one_lacks(real: GatewayProcess) -> None:
     told = {**RECORDED["created"][0], "job_id": ""}
     status = real.status(real.create())
-    status.pop("results")
-    assert {*told, "ok", "request_id"} == set(status)
+    assert set(told) <= set(status)
     events = [event for name, events in RECORDED.items() if name != "created" for event in events]
     assert all(set(event) <= set(status) for event in events)

@@ -227,6 +227,19 @@ def test_a_closed_tab_is_found_again_by_the_next_one(visit: Visit) -> None:
     expect(later.get("prompt")).to_have_value("Make the sky red")
 
 
+def test_a_photo_that_is_given_at_the_very_first_moment_is_taken(visit: Visit) -> None:
+    """A file can be chosen before the scripts have come, and while they look for a former photo."""
+    visitor = visit()
+    visitor.is_in("empty")
+    held: list[Any] = []
+    visitor.page.route("**/machine.json", lambda route: held.append(route))
+    with visitor.page.expect_request("**/machine.json"):
+        visitor.page.reload(wait_until="commit")
+    visitor.give_photo()
+    held[0].continue_()
+    visitor.is_in("ready")
+
+
 def test_start_over_forgets_the_photo(visitor: Visitor) -> None:
     visitor.prepare()
     visitor.page.locator("summary").click()

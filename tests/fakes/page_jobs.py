@@ -71,7 +71,7 @@ class PlayedJobs:
         }  # fmt: skip
         self.tell({**RECORDED["succeeded"][0], **changes}, job)
 
-    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 15) -> None:
+    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
         with self._changed:
             assert self._changed.wait_for(condition, seconds), what
 

@@ -131,7 +131,7 @@ def ends_at_boot(tmp_path: Path, **env: str) -> dict[str, object]:
 
 
 def test_a_comfyui_that_dies_at_boot_ends_the_worker_with_its_last_words(tmp_path: Path) -> None:
-    last = ends_at_boot(tmp_path, COMFY_ARGS="--no-such-flag")
+    last = ends_at_boot(tmp_path, COMFY_ARGS="--cpu --no-such-flag")
     assert last["code"] == "comfy_unavailable"
     assert "--no-such-flag" in str(last["details"]["log_tail"])
 
@@ -166,6 +166,18 @@ def test_a_bucket_that_can_not_be_reached_is_reported_and_no_job_is_taken(tmp_pa
         wait_until(lambda: is_gone([comfy]), "ComfyUI is gone", 5)
         assert not list(temporary.glob("qwen-worker-*/*"))
         assert "that-must-not-show" not in worker.log_path.read_text()
+
+
+def test_a_worker_without_a_gpu_is_reported_and_takes_no_job(tmp_path: Path) -> None:
+    """Whatever the machine has: CUDA shows it none."""
+    env = {"COMFY_ARGS": "", "CUDA_VISIBLE_DEVICES": ""}
+    with RunPodApi() as api, WorkerProcess(tmp_path, api.env() | env) as worker:
+        job_id = api.submit(job_input(invert_workflow(), photo(1)))
+        assert worker.child.wait(timeout=60) == 1, worker.tail()
+        [report] = api.pings
+        assert report.query["check"] == "gpu_usable"
+        assert "gpu_unusable: no GPU can be used" in report.query["reason"]
+        assert api.status(job_id) == "IN_QUEUE"
 
 
 def test_a_model_that_was_cut_off_is_reported(tmp_path: Path) -> None:

@@ -227,3 +227,15 @@ def test_the_workflow_does_not_survive_in_a_moving_picture() -> None:
     image = moving("WEBP", exif=exif)
     assert b"the workflow" in image.data
     assert b"the workflow" not in reencode(image, Encoding(ImageFormat.WEBP, 90)).data
+
+
+@pytest.mark.parametrize("image_format", [ImageFormat.WEBP, ImageFormat.JPEG])
+def test_a_profile_of_colours_that_the_picture_no_longer_has_is_not_put_on_it(
+    image_format: ImageFormat,
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("CMYK", (8, 8)).save(buffer, "JPEG", icc_profile=b"of CMYK")
+    image = OutputImage("9", "a.jpg", "a", buffer.getvalue(), "image/tiff", 8, 8, "")
+    again = reencode(image, Encoding(image_format, 90))
+    with Image.open(io.BytesIO(again.data)) as picture:
+        assert not picture.info.get("icc_profile")
