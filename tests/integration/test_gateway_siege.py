@@ -6,7 +6,7 @@ import pytest
 
 from tests.siege.siege import Siege
 
-JOBS = 40
+JOBS = 24
 
 
 @pytest.mark.timeout(900)
@@ -18,4 +18,4 @@ def test_every_job_ends_once_with_one_picture_and_nothing_is_left_behind(
     print(told)
     assert sum(told["ended"].values()) == told["jobs"] > JOBS
     assert told["ended"]["succeeded"] > told["jobs"] / 2
-    assert sum(told["faults"].values()) > 4
+    assert sum(told["faults"].values()) > 2

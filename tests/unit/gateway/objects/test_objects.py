@@ -46,9 +46,8 @@ def content(objects: ObjectStore, key: str) -> bytes:
 def test_what_is_deleted_while_the_room_is_counted_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objects = DiskObjects(tmp_path, most_bytes=10**9)
     for number in range(2):
-        objects.put(f"inputs/{number}/0.png", b"12345")
+        DiskObjects(tmp_path).put(f"inputs/{number}/0.png", b"12345")
     list_folder = os.scandir
 
     def list_and_delete(path: Any) -> Any:
@@ -59,7 +58,7 @@ def test_what_is_deleted_while_the_room_is_counted_is_left_out(
         return list_folder(path)
 
     monkeypatch.setattr(os, "scandir", list_and_delete)
-    assert objects.used_bytes() == 5
+    assert DiskObjects(tmp_path).used_bytes() == 5
 
 
 def test_what_is_put_can_be_read_and_replaced(objects: ObjectStore, tmp_path: Path) -> None:
