@@ -130,15 +130,16 @@ class Graph:
             steps.append(node)
         return steps
 
-    def is_plain_conditioning(self, node: Node, name: str) -> bool:
-        """A text's encoding, with references at most: for the whole picture and all steps."""
+    def plain_encoder(self, node: Node, name: str) -> Node | None:
+        """Of a conditioning that is a text's encoding, with references at most: for the whole
+        picture and all steps."""
         while True:
             found = self.source(node, name, TEXT_ENCODERS | CONDITIONING_STEPS)
             if found is None:
-                return False
+                return None
             node, name = found[1], "conditioning"
             if node["class_type"] in TEXT_ENCODERS:
-                return True
+                return node
 
     def size_of(self, node: Node, name: str) -> tuple[int, int] | None:
         """Of the one picture that an input gets, if that is known."""

@@ -93,6 +93,14 @@ def test_a_negative_text_that_others_use_is_encoded_for_them() -> None:
     assert "110" in nodes
 
 
+def test_a_negative_whose_clip_an_unknown_node_has_changed_stays() -> None:
+    changes = {"node_99": node("HooksOnClip", clip=["38", 0]), "node_110": {"clip": ["99", 0]}}
+    kept = example(**changes, node_98=node("SaveClip", clip=["99", 0]))
+    assert NEGATIVE not in pruned(kept)[1]
+    kept["111"]["inputs"]["clip"] = ["99", 0]
+    assert NEGATIVE in pruned(kept, rules=[NEGATIVE])[1]
+
+
 @pytest.mark.parametrize(
     ("class_type", "is_pruned"), [("TextFromAnywhere", False), ("PrimitiveString", True)]
 )

@@ -275,6 +275,11 @@ def test_options_become_the_prompt_where_nothing_was_typed(gateway: TestGateway)
     assert gateway.status(typed)["prompt"] == "as typed"
     categories = gateway.client.get("/api/options").json()["categories"]
     assert "outfit_colour" in {category["id"] for category in categories}
-    for wrong in ({"edits": [{"category": "no"}]}, {"edits": []}, {"edit": []}):
+    wrong_ones: list[dict[str, Any]] = [
+        {"edits": [{"category": "no"}]},
+        {"edits": []},
+        {"edit": []},
+    ]
+    for wrong in wrong_ones:
         answer = gateway.client.post("/api/queue/create", json=body | {"options": wrong})
         assert answer.status_code == 400
