@@ -18,7 +18,8 @@ _FOR_WORKER = (
     "negative_prompt", "ratio", "speed", "steps", "cfg", "lora_strength", "fit", "prune",
     "timeout_s",
 )  # fmt: skip
-_NO_MODELS = ModelNames("", "", "", "")
+# Which the worker has is its own to say.
+_ANY_MODELS = ModelNames("unet", "clip", "vae", "lora")
 
 
 def prompt_of(request: CreateRequest) -> str | None:
@@ -40,7 +41,7 @@ def check_edit(request: CreateRequest) -> None:
         return
     asked = request.model_dump(include={*_FOR_WORKER, "mask", "output"}, exclude_none=True)
     try:
-        parse_prompt_edit(cast(JobInput, {**asked, "prompt": request.prompt}), _NO_MODELS)
+        parse_prompt_edit(cast(JobInput, {**asked, "prompt": request.prompt}), _ANY_MODELS)
     except WorkerInvalidInput as exc:
         raise InvalidRequest(exc.message.replace("input.", "")) from exc
 
