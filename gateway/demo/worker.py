@@ -180,6 +180,7 @@ def _answer(job: Job, drawn: Drawn) -> dict[str, Any]:
         "data": base64.b64encode(drawn.data).decode(), "width": drawn.width,
         "height": drawn.height, "bytes": len(drawn.data), "content_type": f"image/{encoding}",
     }  # fmt: skip
+    output: dict[str, Any] = {"ok": True, "images": [picture], "seed": job.seed}
     if drawn.changed_outside is not None:
-        picture["pixels_changed_outside"] = drawn.changed_outside
-    return {"output": {"ok": True, "images": [picture], "seed": job.seed}}
+        output["pixels_changed_outside"] = drawn.changed_outside
+    return {"output": output}

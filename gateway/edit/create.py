@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from gateway.clock import Clock
-from gateway.edit.fields import digest_of, prompt_of, sees_whole, worker_fields
+from gateway.edit.fields import check_edit, digest_of, prompt_of, sees_whole, worker_fields
 from gateway.edit.masked import cut_piece
 from gateway.edit.pictures import Finder, Picture, check_file
 from gateway.edit.request import CreateRequest
@@ -64,6 +64,7 @@ class Creator:
         those that the request names. Raises RequestError and Unavailable."""
         if request.request_id and request_id and request.request_id != request_id:
             raise InvalidRequest("request_id and the header Idempotency-Key differ; send one")
+        check_edit(request)
         request_id = request.request_id or request_id
         pictures, mask_picture = self._pictures(owner, request, images, mask)
         digest = digest_of(request, pictures, mask_picture)
@@ -218,6 +219,7 @@ class Creator:
             due_at=now, deadline_at=now + self._policy.queue_ttl_ms,
             backend=self._policy.backend, service=request.service, prompt=prompt_of(request),
             model=request.model, ratio=request.ratio, seed=seed, steps=request.steps,
-            cfg=request.cfg, input=worker_fields(request, seed), pictures=dict(placed),
-            input_key=prefix, webhook_url=request.webhook_url, created_at=now, updated_at=now,
+            cfg=request.cfg, input=worker_fields(request, seed, is_cut="box" in placed),
+            pictures=dict(placed), input_key=prefix, webhook_url=request.webhook_url,
+            created_at=now, updated_at=now,
         )  # fmt: skip

@@ -4,17 +4,22 @@ and what makes it equal to another request. Pure."""
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from gateway.edit.pictures import Picture
 from gateway.edit.request import CreateRequest
 from gateway.errors import InvalidRequest
 from gateway.prompt import compile_prompt, sees_whole_photo
+from handler.contract import JobInput
+from handler.errors import InvalidInput as WorkerInvalidInput
+from handler.workflow import ModelNames, parse_prompt_edit
 
 _FOR_WORKER = (
     "negative_prompt", "ratio", "speed", "steps", "cfg", "lora_strength", "fit", "prune",
     "timeout_s",
 )  # fmt: skip
+# Which the worker has is its own to say.
+_ANY_MODELS = ModelNames("unet", "clip", "vae", "lora")
 
 
 def prompt_of(request: CreateRequest) -> str | None:
@@ -29,7 +34,20 @@ def prompt_of(request: CreateRequest) -> str | None:
     return compiled
 
 
-def worker_fields(request: CreateRequest, seed: int | None) -> dict[str, Any]:
+def check_edit(request: CreateRequest) -> None:
+    """Refuses settings that do not go together, which the worker would refuse when the job's turn
+    has come. Raises InvalidRequest."""
+    if request.workflow is not None:
+        return
+    asked = request.model_dump(include={*_FOR_WORKER, "mask", "output"}, exclude_none=True)
+    try:
+        parse_prompt_edit(cast(JobInput, {**asked, "prompt": request.prompt}), _ANY_MODELS)
+    except WorkerInvalidInput as exc:
+        raise InvalidRequest(exc.message.replace("input.", "")) from exc
+
+
+def worker_fields(request: CreateRequest, seed: int | None, *, is_cut: bool) -> dict[str, Any]:
+    """`is_cut` says that a piece around the mask travels, and not the photo."""
     fields = request.model_dump(include=set(_FOR_WORKER), exclude_none=True)
     if request.workflow is not None:
         fields["workflow"] = request.workflow
@@ -37,9 +55,11 @@ def worker_fields(request: CreateRequest, seed: int | None) -> dict[str, Any]:
             raise InvalidRequest("seed: set it inside the workflow, or leave the workflow out")
     else:
         fields |= {"prompt": prompt_of(request), "seed": seed}
-        if request.is_cut_here and fields.get("fit") == "whole":
-            # It has been cut so.
-            del fields["fit"]
+        if is_cut:
+            # As whole as it was wanted.
+            fields.pop("fit", None)
+        elif request.mask is not None and sees_whole(request):
+            fields.setdefault("fit", "whole")
     if request.output is not None:
         output = request.output.model_dump(exclude_none=True)
         # Where the picture goes is the gateway's to choose.

@@ -38,7 +38,6 @@ log = get_logger()
 class _Found:
     filename: str
     data: bytes
-    changed_outside: Any = None
 
 
 class Finisher:
@@ -114,7 +113,8 @@ class Finisher:
         output = answer.get("output") if isinstance(answer, Mapping) else None
         if not isinstance(output, Mapping):
             raise InvalidOutput("the worker's answer has no output")
-        found, changed = self._in_place(job, self._pictures(output))
+        said = output.get("pixels_changed_outside")
+        found, changed = self._in_place(job, self._pictures(output), said)
         results = [self._put(job, index, picture) for index, picture in enumerate(found)]
         first = results[0]
         seed, timings = output.get("seed"), output.get("timings")
@@ -125,17 +125,19 @@ class Finisher:
             timings=self._timings(job, timings if isinstance(timings, Mapping) else {}),
         )  # fmt: skip
 
-    def _in_place(self, job: Job, found: list[_Found]) -> tuple[list[_Found], int | None]:
+    def _in_place(
+        self, job: Job, found: list[_Found], said: Any
+    ) -> tuple[list[_Found], int | None]:
         """A masked job's first picture as the whole photo, and how much changed outside the mask:
-        0, or nothing is delivered. None without a mask."""
+        0, or nothing is delivered. None without a mask. `said` is what the worker has counted."""
         pictures = job.pictures or {}
         if not pictures.get("mask"):
             return found, None
         if "box" not in pictures:
             # The worker has cut it, and counted.
-            if found[0].changed_outside is None:
+            if type(said) is not int:
                 raise InvalidOutput("the worker does not say what changed outside the mask")
-            check_unchanged(found[0].changed_outside)
+            check_unchanged(said)
             return found, 0
         photo, mask = (
             self._read(entry["key"]) for entry in (pictures["images"][0], pictures["mask"])
@@ -160,11 +162,10 @@ class Finisher:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("data"), str):
             raise InvalidOutput("a picture of the worker's answer has no data")
         name = str(entry.get("filename") or "picture")[:255]
-        changed = entry.get("pixels_changed_outside")
         if entry.get("type") == "s3_url":
-            return _Found(name, self._fetch(entry["data"]), changed)
+            return _Found(name, self._fetch(entry["data"]))
         try:
-            return _Found(name, base64.b64decode(entry["data"], validate=True), changed)
+            return _Found(name, base64.b64decode(entry["data"], validate=True))
         except (binascii.Error, ValueError) as exc:
             raise InvalidOutput("a picture of the worker's answer is not base64") from exc
 
@@ -172,8 +173,9 @@ class Finisher:
         try:
             with Image.open(io.BytesIO(found.data), formats=list(_EXTENSIONS)) as picture:
                 kind, (width, height) = str(picture.format), picture.size
+                _check_whole(picture)
         except DECODER_ERRORS as exc:
-            raise InvalidOutput("what the worker has answered is no picture") from exc
+            raise InvalidOutput("what the worker has answered is no whole picture") from exc
         # No two holders have the same fence: nobody writes over the picture that counts.
         key = f"{self._prefix}{job.id}/{job.fence}-{index}.{_EXTENSIONS[kind]}"
         self._objects.put(key, found.data)
@@ -192,3 +194,15 @@ class Finisher:
             "store": self._clock.now() - job.updated_at,
             "worker": {str(name): value for name, value in worker.items()},
         }
+
+
+def _check_whole(picture: Image.Image) -> None:
+    """Raises what Pillow raises. `picture` is freshly opened, as `verify` needs it."""
+    if picture.format == "PNG":
+        # By its checksums: far cheaper than decoding.
+        picture.verify()
+        return
+    width, height = picture.size
+    # A JPEG is read whole all the same.
+    picture.draft(None, (max(1, width // 8), max(1, height // 8)))
+    picture.load()

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from handler.contract import Fit, OutputSize
-from handler.errors import InvalidInput
+from handler.errors import InvalidImage, InvalidInput
 from handler.job.photo_finish import Patching, PhotoFinish
 from handler.pictures import (
     InputImage,
@@ -109,6 +109,11 @@ def _masked(
     elif edit.ratio:
         left, top, width, height = cropped_to(edit.ratio, *photo.size)
         rows, columns = slice(top, top + height), slice(left, left + width)
+        if mask.any() and not mask[rows, columns].any():
+            raise InvalidImage(
+                f"input.ratio {edit.ratio} crops the photo, and what the mask allows to change "
+                "lies outside that; leave input.ratio out, or set input.fit 'extend'"
+            )
         photo, mask = photo.part(rows, columns), mask[rows, columns]
         shown = photo
     piece = cut(shown, mask, whole=edit.fit in {Fit.WHOLE, Fit.EXTEND})

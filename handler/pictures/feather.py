@@ -50,11 +50,26 @@ def around(mask: Mask) -> Box | None:
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
+def stretched(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Brought to `size` (width, height). A pixel of the result is set where any of those that fall
+    on it is, so a thin stroke in a mask that is larger than its photo stays whole."""
+    for axis, side in enumerate(reversed(size)):
+        given, number = mask.shape[axis], np.arange(side)
+        if side < given:
+            # The first one whose middle falls on each.
+            starts = -((side - 2 * number * given) // (2 * side))
+            mask = np.logical_or.reduceat(mask, starts, axis=axis)
+        elif side > given:
+            mask = mask.take((2 * number + 1) * given // (2 * side), axis=axis)
+    return mask
+
+
 def noise_mask(mask: Mask, size: tuple[int, int], grow: int) -> Mask:
     """Where a sampler draws, on its own grid of `size` (width, height): every point that a masked
     pixel touches, and `grow` points around, so that what is pasted is drawn whole."""
     shrunk = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
-    wide = (np.asarray(shrunk) > 0).astype(np.uint8)
+    # One pixel of many hundreds is rounded to none.
+    wide = ((np.asarray(shrunk) > 0) | stretched(mask, size)).astype(np.uint8)
     for step in range(grow):
         wide = _spread(wide, np.maximum, is_square=step % 2 == 0)
     return wide > 0

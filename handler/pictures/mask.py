@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from handler.errors import InvalidImage
-from handler.pictures.feather import Box, Mask, around, feather_alpha
+from handler.pictures.feather import Box, Mask, around, feather_alpha, stretched
 from handler.pictures.photo import Photo, Pixels, strips
 from handler.pictures.pillow import DECODER_ERRORS
 
@@ -44,18 +44,18 @@ class Pasted(NamedTuple):
 
 def read_mask(data: bytes, size: tuple[int, int]) -> Mask:
     """Which pixels of a photo of that size (width, height) may change: where the picture is white,
-    by half or more, and not transparent. A mask of another size is stretched over the photo.
-    Raises InvalidImage.
+    by half or more, and not transparent. A mask of another size is stretched over the photo;
+    where several of its pixels fall on one, any of them counts. Raises InvalidImage.
     """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
+            if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+                raise InvalidImage("the mask is animated; send one picture")
             ImageOps.exif_transpose(picture, in_place=True)
             white = _white(picture)
     except DECODER_ERRORS as exc:
         raise InvalidImage(f"the mask is broken or truncated: {exc}") from exc
-    if white.size != size:
-        white = white.resize(size, Image.Resampling.NEAREST)
-    return np.asarray(white) > 0
+    return stretched(np.asarray(white) > 0, size)
 
 
 def mask_png(mask: Mask) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from handler.pictures import InputImage
-from handler.pruning.graph import Graph
+from handler.pruning.graph import Graph, copied
 from handler.pruning.rules import RULES
 from handler.workflow import ModelNames, Workflow
 
@@ -37,8 +37,11 @@ def prune(
     for rule in RULES:
         if rule.name not in rules or (rule.is_for_previews and wants_previews):
             continue
-        before = list(graph.nodes)
+        before, running = copied(graph.nodes), graph.unknown_that_run()
         less = tuple(rule.apply(graph) or ())
+        if graph.unknown_that_run() != running:
+            graph.nodes = before
+            continue
         graph.drop_unused()
         gone = tuple(node_id for node_id in before if node_id not in graph.nodes)
         if gone or less:

@@ -113,7 +113,8 @@ RULES = (
         "negative_at_cfg_1",
         "the encoding of a `KSampler`'s negative text",
         "`cfg` is 1; `sampler_name` is `euler`, `res_multistep` or `dpmpp_2m`; known nodes "
-        "make the model; both conditionings are plain encodings, with references at most",
+        "make the model; both conditionings are plain encodings, with references at most, and "
+        "the negative's clip is as loaded or the positive's",
         _SAMPLING + _CONDITIONING,
         "34963952c302c262acc24fc0a489afb8ab9110eb086386f15a43af43298fcd7b",
         negative_at_cfg_1,

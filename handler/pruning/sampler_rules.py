@@ -14,12 +14,19 @@ _LEAST_SIDE, _MOST_SIDE = 16, 16384
 def negative_at_cfg_1(graph: Graph) -> None:
     """The positive takes the negative's place."""
     for _, node in graph.of_class("KSampler"):
+        positive = graph.plain_encoder(node, "positive")
+        negative = graph.plain_encoder(node, "negative")
         if (
-            graph.literal(node, "cfg") == 1
+            positive
+            and negative
+            and graph.literal(node, "cfg") == 1
             and graph.literal(node, "sampler_name") in _SAMPLERS
             and graph.model_steps(node)
-            and graph.is_plain_conditioning(node, "positive")
-            and graph.is_plain_conditioning(node, "negative")
+            # An unknown node may hang hooks on a clip, which change the model for both.
+            and (
+                graph.source(negative, "clip", {"CLIPLoader"})
+                or negative["inputs"].get("clip") == positive["inputs"].get("clip")
+            )
         ):
             node["inputs"]["negative"] = node["inputs"]["positive"]
 

@@ -7,25 +7,21 @@ from collections.abc import Mapping
 from handler.pruning.graph import PURE, Graph, Link
 from handler.workflow import is_link, links
 
-# Beyond those of which all is known, users that do not change what they get.
-_KEEP_INPUTS = PURE | {"KSampler", "VAEDecode", "SaveImage", "PreviewImage", "SetLatentNoiseMask"}
 _ENCODER = "TextEncodeQwenImageEditPlus"
 _REFERENCE_PIXELS = 1024 * 1024
 _REFERENCE_GRID = 8
+# ImageScale's bound (MAX_RESOLUTION in ComfyUI's nodes.py).
+_MOST_SIDE = 16384
 
 
 def same_node_twice(graph: Graph) -> None:
     """Users of the later one get the first one's output; loaders would fill memory twice."""
-    users = graph.users()
+    users, changeable = graph.users(), graph.changeable()
     same: dict[str, str] = {}
     first: dict[str, str] = {}
     for node_id in graph.in_order():
         node = graph.nodes[node_id]
-        if (
-            node["class_type"] not in PURE
-            or not users[node_id]
-            or not _is_kept(graph, users[node_id])
-        ):
+        if node["class_type"] not in PURE or not users[node_id] or node_id in changeable:
             continue
         node["inputs"] = {
             name: [same.get(value[0], value[0]), value[1]] if is_link(value) else value
@@ -39,29 +35,26 @@ def same_node_twice(graph: Graph) -> None:
             graph.nodes[user]["inputs"][name] = [same[link[0]], link[1]]
 
 
-def _is_kept(graph: Graph, users: list[tuple[str, str]]) -> bool:
-    """Whether all of them are known to change no input."""
-    return all(graph.nodes[user]["class_type"] in _KEEP_INPUTS for user, _ in users)
-
-
 def batch_repeated_once(graph: Graph) -> None:
     """Users get what was to be repeated."""
-    users = graph.users()
+    users, changeable = graph.users(), graph.changeable()
     for class_type, name in (("RepeatImageBatch", "image"), ("RepeatLatentBatch", "samples")):
         for node_id, node in graph.of_class(class_type):
-            if graph.literal(node, "amount") == 1 and name in node["inputs"]:
-                for user, user_input in users[node_id]:
-                    if graph.nodes[user]["class_type"] in _KEEP_INPUTS:
-                        graph.nodes[user]["inputs"][user_input] = node["inputs"][name]
+            source = node["inputs"].get(name)
+            if graph.literal(node, "amount") != 1 or not is_link(source) or source[0] in changeable:
+                continue
+            for user, user_input in users[node_id]:
+                if not graph.may_change(user, user_input, changeable):
+                    graph.nodes[user]["inputs"][user_input] = source
 
 
 def references_encoded_twice(graph: Graph) -> list[str]:
     """Two texts about the same pictures: each picture is encoded once, by nodes that do what the
     text's encoder does, for both."""
     groups: dict[str, list[str]] = {}
-    users = graph.users()
+    users, changeable = graph.users(), graph.changeable()
     for node_id, node in graph.of_class(_ENCODER):
-        if "vae" in node["inputs"] and users[node_id]:
+        if "vae" in node["inputs"] and users[node_id] and node_id not in changeable:
             pictures = {name: node["inputs"].get(name) for name in ("vae", *_pictures(node))}
             groups.setdefault(json.dumps(pictures, sort_keys=True), []).append(node_id)
     return [
@@ -82,12 +75,12 @@ def _encode_once(
     node = graph.nodes[encoders[0]]
     names = _pictures(node)
     sizes = [graph.size_of(node, name) for name in names]
-    known = [size for size in sizes if size]
-    if not names or len(known) < len(names):
+    known = [_reference_size(*size) for size in sizes if size]
+    are_bounded = all(0 < side <= _MOST_SIDE for size in known for side in size)
+    if not names or len(known) < len(names) or not are_bounded:
         return False
     latents = []
-    for name, size in zip(names, known, strict=True):
-        width, height = _reference_size(*size)
+    for name, (width, height) in zip(names, known, strict=True):
         scaled = graph.add(
             encoders[0], "ImageScale", image=node["inputs"][name], upscale_method="area",
             width=width, height=height, crop="disabled",

@@ -194,3 +194,11 @@ def test_a_mask_and_an_extension_go_together() -> None:
 def test_an_extension_of_nothing_is_refused() -> None:
     with pytest.raises(InvalidInput, match="nothing to add"):
         prepared(sent(photo(401, 300)), ratio="4:3", fit="extend")
+
+
+def test_a_mask_outside_of_what_the_ratio_leaves_is_told_apart_from_an_empty_one() -> None:
+    first = sent(photo(400, 100))
+    with pytest.raises(InvalidImage, match="crops the photo"):
+        prepared(first, mask=mask(400, 100, (0, 0, 20, 20)), ratio="1:1")
+    with pytest.raises(InvalidImage, match="is empty"):
+        prepared(first, mask=mask(400, 100, None), ratio="1:1")

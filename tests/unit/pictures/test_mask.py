@@ -219,6 +219,41 @@ def test_a_mask_of_another_size_is_stretched_over_the_photo_without_greys() -> N
     assert np.array_equal(mask, box_mask((400, 100), Box(300, 50, 400, 100)))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_white_pixel_of_a_mask_of_another_size_is_lost(data: st.DataObject) -> None:
+    width, height, x_size, y_size = (data.draw(st.integers(1, 40)) for _ in range(4))
+    x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    picture = Image.new("L", (width, height))
+    picture.putpixel((x, y), 255)
+    mask = read_mask(encoded(picture), (x_size, y_size))
+    assert mask.any()
+    for found, place, given_side, side in (
+        (mask.any(axis=0), x, width, x_size), (mask.any(axis=1), y, height, y_size),
+    ):  # fmt: skip
+        # The middle of the lesser pixel lies in the larger one.
+        if side <= given_side:
+            expected = [(2 * place + 1) * side // (2 * given_side)]
+        else:
+            expected = [i for i in range(side) if (2 * i + 1) * given_side // (2 * side) == place]
+        assert np.flatnonzero(found).tolist() == expected
+
+
+def test_a_thin_stroke_in_a_mask_that_is_larger_than_the_photo_stays_whole() -> None:
+    picture = Image.new("L", (3000, 2000))
+    picture.paste(255, (100, 1003, 2900, 1004))
+    mask = read_mask(encoded(picture), (600, 400))
+    assert np.array_equal(mask, box_mask((600, 400), Box(20, 200, 580, 201)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_mask_that_moves_is_refused(kind: str) -> None:
+    black, white = (Image.new("RGB", (4, 4), name) for name in ("black", "white"))
+    data = encoded(white, kind, save_all=True, append_images=[black])
+    with pytest.raises(InvalidImage, match="animated"):
+        read_mask(data, (4, 4))
+
+
 def test_a_mask_is_turned_as_its_exif_data_asks_for() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6

@@ -93,6 +93,33 @@ def test_a_negative_text_that_others_use_is_encoded_for_them() -> None:
     assert "110" in nodes
 
 
+def test_a_negative_whose_clip_an_unknown_node_has_changed_stays() -> None:
+    changes = {"node_99": node("HooksOnClip", clip=["38", 0]), "node_110": {"clip": ["99", 0]}}
+    kept = example(**changes, node_98=node("SaveClip", clip=["99", 0]))
+    assert NEGATIVE not in pruned(kept)[1]
+    kept["111"]["inputs"]["clip"] = ["99", 0]
+    assert NEGATIVE in pruned(kept, rules=[NEGATIVE])[1]
+
+
+@pytest.mark.parametrize(
+    ("class_type", "is_pruned"), [("TextFromAnywhere", False), ("PrimitiveString", True)]
+)
+def test_a_node_of_unknown_effect_runs_as_it_would(class_type: str, is_pruned: bool) -> None:
+    changes = {"node_99": node(class_type, value="x"), "node_110": {"prompt": ["99", 0]}}
+    assert (NEGATIVE in pruned(example(**changes), rules=[NEGATIVE])[1]) is is_pruned
+    # What others need too runs all the same.
+    changes["node_111"] = {"prompt": ["99", 0]}
+    assert NEGATIVE in pruned(example(**changes), rules=[NEGATIVE])[1]
+
+
+def test_an_unknown_node_before_a_preview_runs_as_it_would() -> None:
+    changes = {
+        "node_98": node("Sharpened", image=["8", 0]),
+        "node_99": node("PreviewImage", images=["98", 0]),
+    }
+    assert pruned(example(**changes), rules=["preview_for_nobody"])[1] == {}
+
+
 def test_a_cfg_that_a_primitive_holds_counts_as_its_value() -> None:
     changes = {"node_3": {"cfg": ["99", 0]}, "node_99": node("PrimitiveFloat", value=1.0)}
     assert NEGATIVE in pruned(example(**changes))[1]
@@ -172,6 +199,20 @@ def test_what_an_unknown_node_may_change_is_not_shared() -> None:
     assert pruned(example(**changes), rules=["same_node_twice"])[1] == {}
 
 
+def test_what_an_unknown_node_gets_through_others_is_not_shared() -> None:
+    changes = {
+        "node_94": copy.deepcopy(EXAMPLE["37"]),
+        "node_95": node("ModelSamplingAuraFlow", shift=5, model=["94", 0]),
+        "node_96": node("PatchedInPlace", model=["95", 0]),
+        "node_97": node("KSampler", **{**EXAMPLE["3"]["inputs"], "model": ["96", 0]}),
+        "node_98": node("VAEDecode", samples=["97", 0], vae=["39", 0]),
+        "node_99": node("SaveImage", images=["98", 0], filename_prefix="x"),
+    }
+    assert pruned(example(**changes), rules=["same_node_twice"])[1] == {}
+    changes["node_96"] = node("CFGNorm", model=["95", 0], strength=1)
+    assert pruned(example(**changes), rules=["same_node_twice"])[1] == {"same_node_twice": ("94",)}
+
+
 def test_loaders_with_other_inputs_are_not_the_same() -> None:
     changes = {
         "node_97": node("VAELoader", vae_name="another"), "node_8": {"vae": ["97", 0]},
@@ -192,6 +233,25 @@ def test_above_cfg_1_each_picture_is_encoded_once_for_both_texts() -> None:
     assert (scale["width"], scale["height"], scale["upscale_method"]) == (1256, 840, "area")
 
 
+def test_references_that_an_unknown_node_may_change_are_encoded_apart() -> None:
+    changes = {
+        "node_99": node("Tinted", conditioning=["110", 0]),
+        "node_3": {"cfg": 2.5, "negative": ["99", 0]},
+    }
+    assert pruned(example(**changes), rules=["references_encoded_twice"])[1] == {}
+
+
+def test_a_reference_that_is_longer_than_a_node_can_scale_to_stays() -> None:
+    changes = {
+        "node_3": {"cfg": 2.5},
+        "node_117": node(
+            "ImageScale", image=["78", 0], upscale_method="area", width=8000, height=20,
+            crop="disabled",
+        ),
+    }  # fmt: skip
+    assert pruned(example(**changes), rules=["references_encoded_twice"])[1] == {}
+
+
 def test_texts_about_other_pictures_are_encoded_apart() -> None:
     changes = {"node_3": {"cfg": 2.5}, "node_110": {"image1": ["78", 0]}}
     nodes, _ = pruned(example(**changes), rules=["references_encoded_twice"])
@@ -208,6 +268,19 @@ def test_a_batch_repeated_once_is_not_repeated() -> None:
     changes["node_99"]["inputs"]["amount"] = 2
     nodes, _ = pruned(example(**changes), rules=["batch_repeated_once"])
     assert nodes["3"]["inputs"]["latent_image"] == ["99", 0]
+
+
+def test_a_repeated_batch_keeps_its_own_memory_where_an_unknown_node_has_the_other() -> None:
+    changes = {
+        "node_98": node("RepeatLatentBatch", samples=["88", 0], amount=1),
+        "node_99": node("ShiftedInPlace", samples=["88", 0]),
+        "node_3": {"latent_image": ["98", 0]},
+    }
+    assert pruned(example(**changes), rules=["batch_repeated_once"])[1] == {}
+    changes["node_99"] = node("ShiftedInPlace", samples=["97", 0])
+    changes["node_97"] = node("SetLatentNoiseMask", samples=["98", 0], mask=["78", 1])
+    nodes, _ = pruned(example(**changes), rules=["batch_repeated_once"])
+    assert nodes["97"]["inputs"]["samples"] == ["98", 0]
 
 
 def test_a_preview_that_nobody_gets_goes_with_what_only_it_needs() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from gateway.prompt import sees_whole_photo
 from tests.gateways import TestGateway, as_text, edit, picture, running_gateway, success
 
 SIZE = (900, 700)
@@ -137,12 +139,106 @@ def test_a_worker_that_cuts_itself_must_prove_it(
         gateway.client.post("/api/queue/create", json=masked(photo(), mask(), ratio="1:1"))
         (job,) = gateway.take()
         assert job["input"]["ratio"] == "1:1"
-        body = success(picture())
-        if said is not None:
-            body["output"]["images"][0]["pixels_changed_outside"] = said
-        gateway.done(job["id"], body)
+        more = {} if said is None else {"pixels_changed_outside": said}
+        gateway.done(job["id"], success(picture(), **more))
         error = gateway.ended(job["id"])["error"]
         assert (error and error["code"]) == code
+
+
+def small_file_of(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("1", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def cut_off(piece: bytes) -> bytes:
+    return piece[: len(piece) // 2]
+
+
+def on_its_side(piece: bytes) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    opened(piece).save(buffer, "PNG", exif=exif)
+    return buffer.getvalue()
+
+
+def moving(piece: bytes) -> bytes:
+    buffer = io.BytesIO()
+    opened(piece).save(buffer, "PNG", save_all=True, append_images=[Image.new("RGB", SIZE)])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        cut_off, on_its_side, moving, lambda piece: b"NaN" * 99, lambda piece: b"",
+        lambda piece: picture("PNG", (1024, 1024)), lambda piece: small_file_of(40_000, 40_000),
+    ],
+    ids=["cut off", "turned", "moving", "junk", "nothing", "another size", "huge"],
+)  # fmt: skip
+def test_a_piece_that_is_not_the_asked_one_is_not_put_into_the_photo(
+    tmp_path: Path, broken: Callable[[bytes], bytes]
+) -> None:
+    with running_gateway(tmp_path, gateway_attempts=1) as gateway:
+        gateway.client.post("/api/queue/create", json=masked(photo(), mask()))
+        (job,) = gateway.take()
+        body = success(picture())
+        body["output"]["images"][0]["data"] = as_text(broken(red_within(job["input"])))
+        gateway.done(job["id"], body)
+        assert gateway.ended(job["id"])["error"]["code"] == "invalid_output"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_result_that_is_cut_off_is_not_delivered(tmp_path: Path, kind: str) -> None:
+    with running_gateway(tmp_path, gateway_attempts=1) as gateway:
+        job_id = gateway.create()
+        gateway.take()
+        body = success(picture())
+        body["output"]["images"][0]["data"] = as_text(cut_off(photo(kind=kind)))
+        gateway.done(job_id, body)
+        assert gateway.ended(job_id)["error"]["code"] == "invalid_output"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"fit": "whole"},
+        {"options": {"edits": [{"category": "outfit_colour", "fields": {"colour": "red"}}]}},
+    ],
+    ids=["asked for", "by options"],
+)
+def test_a_photo_at_an_address_is_cut_by_the_worker_as_asked_for(
+    gateway: TestGateway, more: dict[str, Any]
+) -> None:
+    body = masked(b"", mask(), **more) | {"images": [{"image": "https://example.com/a.png"}]}
+    if "options" in more:
+        del body["prompt"]
+    answer = gateway.client.post("/api/queue/create", json=body)
+    assert answer.status_code == 200, answer.text
+    (job,) = gateway.take()
+    wants_whole = "options" not in more or sees_whole_photo(more["options"])
+    assert job["input"].get("fit") == ("whole" if wants_whole else None)
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"fit": "template", "mask": as_text(mask())},
+        {"output": {"size": "model"}, "mask": as_text(mask())},
+        {"fit": "crop"},
+        {"fit": "extend"},
+        {"fit": "whole"},
+        {"fit": "template", "output": {"size": "photo"}},
+        {"negative_prompt": "blur"},
+    ],
+)
+def test_what_the_worker_would_refuse_is_refused_at_once(
+    gateway: TestGateway, wish: dict[str, Any]
+) -> None:
+    answer = gateway.client.post("/api/queue/create", json=edit(**wish))
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert "input." not in answer.json()["message"]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +275,11 @@ def test_options_become_the_prompt_where_nothing_was_typed(gateway: TestGateway)
     assert gateway.status(typed)["prompt"] == "as typed"
     categories = gateway.client.get("/api/options").json()["categories"]
     assert "outfit_colour" in {category["id"] for category in categories}
-    for wrong in ({"edits": [{"category": "no"}]}, {"edits": []}, {"edit": []}):
+    wrong_ones: list[dict[str, Any]] = [
+        {"edits": [{"category": "no"}]},
+        {"edits": []},
+        {"edit": []},
+    ]
+    for wrong in wrong_ones:
         answer = gateway.client.post("/api/queue/create", json=body | {"options": wrong})
         assert answer.status_code == 400
