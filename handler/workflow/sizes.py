@@ -45,8 +45,12 @@ class Window(NamedTuple):
 
 
 def aligned_size(width: int, height: int, pixels: int = _MEGAPIXEL) -> tuple[int, int]:
-    """Of this ratio, as nearly as the grid allows, and of about as many pixels."""
-    ratio = min(max(width / height, 1 / _MOST_RATIO), _MOST_RATIO)
+    """Of this ratio, as nearly as the grid allows, and of about as many pixels. A photo on its side
+    has the same size on its side."""
+    if width < height:
+        long, short = aligned_size(height, width, pixels)
+        return short, long
+    ratio = min(width / height, _MOST_RATIO)
     middle = math.sqrt(pixels / ratio)
     low = max(1, math.floor(middle * (1 - _SLACK) / _GRID))
     high = max(low, math.ceil(middle * (1 + _SLACK) / _GRID))

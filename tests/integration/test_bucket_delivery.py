@@ -98,7 +98,7 @@ def test_base64_is_given_when_asked_for(api: RunPodApi, worker: WorkerProcess, b
 def test_an_answer_over_the_limit_of_its_route_goes_to_the_bucket(
     api: RunPodApi, worker: WorkerProcess
 ) -> None:
-    job = job_input(invert_workflow(), photo(3, (120, 120)), output={"delivery": "base64"})
+    job = job_input(invert_workflow(), photo(3, (140, 140)), output={"delivery": "base64"})
     output = api.result(api.submit(job), RESULT_S)["output"]
     assert output["images"][0]["type"] == "s3_url"
     output = api.result(api.submit(job, job_id="sync-1"), RESULT_S)["output"]
@@ -172,7 +172,7 @@ def test_the_edge_api_finds_the_picture_in_every_mode_of_delivery(
     api: RunPodApi, worker: WorkerProcess, output: Any, job_id: str | None, where: str
 ) -> None:
     """Without a bucket it is tests/golden that show it."""
-    picture = photo(5, (120, 120))
+    picture = photo(5, (140, 140))
     job = job_input(invert_workflow(), picture, output=output)
     answer = api.result(api.submit(job, job_id=job_id), RESULT_S)["output"]
     assert answer["images"][0]["type"] == where

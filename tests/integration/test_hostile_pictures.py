@@ -24,7 +24,6 @@ def job_with(data: bytes, **more: Any) -> dict[str, Any]:
 
 
 # Within every limit, and seconds of work: 64 million pixels of 16 bits, in 125 kB.
-CHECK = "handler.check_pictures"
 COSTLY = hostile.empty_png((8000, 8000), depth=16)
 
 
@@ -35,7 +34,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def checks_of(worker: WorkerProcess) -> list[int]:
-    return [process.pid for process in worker.family() if CHECK in process.cmdline()]
+    return [process.pid for process in worker.checkers()]
 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused_at_once(

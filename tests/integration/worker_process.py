@@ -86,6 +86,10 @@ class WorkerProcess:
             return [worker, *worker.children(recursive=True)]
         return []
 
+    def checkers(self) -> list[psutil.Process]:
+        """Those that check pictures: as many as there were at a time, until one is ended."""
+        return [one for one in self.family() if "handler.check_pictures" in one.cmdline()]
+
     def job_files(self) -> list[Path]:
         """What the jobs have left on disk."""
         workers = self.run_dir / "qwen-worker"
