@@ -167,8 +167,9 @@ WORKDIR /app
 COPY LICENSE /app/
 COPY handler/__init__.py handler/errors.py handler/logs.py handler/nearest.py /app/handler/
 COPY handler/contract/ /app/handler/contract/
-COPY handler/machine/ /app/handler/machine/
+COPY handler/models/ /app/handler/models/
 COPY handler/pictures/ /app/handler/pictures/
+COPY handler/workflow/ /app/handler/workflow/
 COPY examples/portrait.jpg /app/examples/
 COPY gateway/ /app/gateway/
 USER 10001:10001

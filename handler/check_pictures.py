@@ -1,5 +1,5 @@
 """Checks pictures for the worker, one after the other, within bounds that the kernel holds:
-`python -m handler.check_pictures LIMITS WORKER_PID`. LIMITS is `ImageLimits` as JSON.
+`python -m handler.check_pictures LIMITS PID`. LIMITS is `ImageLimits` as JSON.
 
 A message holds a picture; its answer holds what `check_image` makes of it, or its fault.
 """
