@@ -75,11 +75,11 @@ function settle(event, changes) {
 	money()
 }
 
-export function cancel() {
+export async function cancel() {
 	if (app.state !== "cancelling" && !send("cancel")) return
 	const { job } = app
 	job.cancelled = true
-	if (job.body) keep("job", job)
+	if (job.body) await keep("job", job)
 	// Without an id the job may still be on its way: it is cancelled once it has one.
 	if (!job.id) return
 	call(`api/queue/cancel/${job.id}`, {}).catch(({ retryable }) => {

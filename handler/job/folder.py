@@ -18,8 +18,9 @@ from handler.pictures import InputImage
 # Where files go that are not the workflow's own names in the job's folder.
 _KEPT = ".kept"
 _JOB_FOLDER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.gone)?")
-# A file's time is that of the kernel's last tick (time(7)).
+# A file's time is that of the kernel's last tick (time(7)); ComfyUI's are whole milliseconds.
 _CLOCK_LAG_S = 0.01
+_ROUNDED_S = 0.001
 _FRAME_NUMBER = re.compile(r"%0?\d*d")
 
 
@@ -77,7 +78,7 @@ class JobFolder:
         return [
             path
             for path in _files_under(root, jobs)
-            if start - _CLOCK_LAG_S <= path.lstat().st_ctime <= end
+            if start - _CLOCK_LAG_S <= path.lstat().st_ctime <= end + _ROUNDED_S
         ]
 
     def place_of(self, path: Path) -> tuple[str, str]:

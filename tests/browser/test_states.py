@@ -246,5 +246,6 @@ def test_start_over_forgets_the_photo(visitor: Visitor) -> None:
     visitor.press("reset")
     visitor.is_in("empty")
     expect(visitor.get("prompt")).to_have_value("")
+    visitor.gateway.wait_for(lambda: visitor.kept("photo") is None, "the photo was kept")
     visitor.page.reload()
     visitor.is_in("empty")

@@ -65,9 +65,9 @@ def normalised(body: dict[str, Any]) -> dict[str, Any]:
     next; first it is checked against itself."""
     output = dict(body["output"])
     if "error" in body:
-        sizes = re.compile(r"the answer has \d+ bytes")
+        sizes = re.compile(r"\b\d+ bytes\b")
         text = json.dumps({**body, "output": output})
-        body = json.loads(sizes.sub("the answer has BYTES bytes", text))
+        body = json.loads(sizes.sub("BYTES bytes", text))
         if "answer_bytes" in body["output"]["details"]:
             body["output"]["details"]["answer_bytes"] = "BYTES"
         return body

@@ -71,8 +71,9 @@ def run_wave(api: RunPodApi, worker: WorkerProcess, wave: int) -> None:
     for job_id, code in bad:
         assert api.result(job_id, WAVE_S)["output"]["code"] == code
     for n, job_id in enumerate(good):
-        picture = api.result(job_id, WAVE_S)["output"]["image_base64"]
-        assert shows_inverse(picture, photo(wave * 10 + n))
+        output = api.result(job_id, WAVE_S)["output"]
+        assert output["ok"], output
+        assert shows_inverse(output["image_base64"], photo(wave * 10 + n))
 
 
 def run_out_of_memory_once(api: RunPodApi) -> None:

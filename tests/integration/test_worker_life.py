@@ -20,6 +20,7 @@ from tests.integration.worker_process import (
     invert_workflow,
     job_input,
     photo,
+    shows_inverse,
     wait_until,
 )
 
@@ -210,11 +211,15 @@ def test_a_port_in_use_ends_the_worker_and_says_what_to_set(tmp_path: Path) -> N
 
 
 def test_a_second_worker_does_not_touch_the_folder_of_the_first(
-    worker: WorkerProcess, tmp_path: Path
+    worker: WorkerProcess, api: RunPodApi, tmp_path: Path
 ) -> None:
-    last = ends_at_boot(tmp_path, WORKER_RUN_DIR=str(worker.run_dir))
-    assert last["code"] == "invalid_settings"
-    assert worker.run_dir.exists()
+    shared = {"WORKER_RUN_DIR": str(worker.run_dir)}
+    with RunPodApi() as other, WorkerProcess(tmp_path, other.env() | shared) as second:
+        second.wait_for_log("comfyui ready")
+        for of in (other, api):
+            output = of.result(of.submit(job_input(invert_workflow(), photo(1))), 30)["output"]
+            assert shows_inverse(output["image_base64"], photo(1))
+        assert len(list((worker.run_dir / "qwen-worker").glob("worker-*/input"))) == 2
 
 
 def test_a_restart_budget_that_is_spent_asks_for_a_new_worker(tmp_path: Path) -> None:
