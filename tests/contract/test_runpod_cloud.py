@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.contract.test_runpod_api import running_worker
+from tests.contract.runpod.test_runpod_api import running_worker
 
 from tests.fakes.runpod_api import RunPodApi
 from tests.fakes.runpod_cloud import RunPodCloud
