@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.contract.runpod.test_runpod_api import running_worker
 
+from tests.contract.runpod.test_runpod_api import running_worker
 from tests.fakes.runpod_api import RunPodApi
 from tests.fakes.runpod_cloud import RunPodCloud
 from tests.fakes.runpod_oddities import JSON_ERROR, Oddity
